@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * The door of control: sessions. Everything here is for the control thread only, and nothing blocks:
+ * what needs a disk, a device or a compiler goes to a worker and comes back through a callback.
+ *
+ * States:  starting -> running -> stopping -> [converting] -> complete
+ *                 \________________\______________\______> failed
+ *          complete, failed -> deleted (by retention; the record stays listed)
+ */
+#ifndef CONTROL_SESSION_H
+#define CONTROL_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "config/err.h"
+#include "control/uuid.h"
+#include "engine/engine.h"
+#include "engine/ledger.h"
+
+#define SESSION_NAME_MAX   256 /* bytes with NUL, UTF-8 */
+#define SESSION_NOTES_MAX  4096
+#define SESSION_VENDOR_MAX 8192
+#define SESSION_MAX	   100000 /* records that are kept in memory */
+
+#define SESSION_STATES(X) \
+	X(starting) \
+	X(running) \
+	X(stopping) \
+	X(converting) \
+	X(uploading) \
+	X(complete) \
+	X(failed) \
+	X(deleted)
+
+enum session_state {
+#define X(name) SESSION_##name,
+	SESSION_STATES(X)
+#undef X
+	SESSION_STATE_COUNT,
+};
+
+#define SESSION_DIALECTS(X) X(native) X(cloudflare) X(nsx) X(citrix) X(mist)
+
+enum session_dialect {
+#define X(name) DIALECT_##name,
+	SESSION_DIALECTS(X)
+#undef X
+	DIALECT_COUNT,
+};
+
+enum session_output { OUTPUT_FILE, OUTPUT_NONE };
+
+/* What a user asked for. Strings are the caller's; session_create copies what it keeps. */
+struct session_spec {
+	const char *name;    /* NULL or "" = none */
+	const char *notes;   /* NULL or "" */
+	const char *account; /* name of the account it belongs to, or "*" */
+	const char *owner;   /* name of the token that asked */
+	enum session_dialect dialect;
+	unsigned n_ports;
+	uint8_t ports[CONFIG_PORTS_MAX]; /* engine port indexes, no repeats; n_ports >= 1 */
+	const char *filter;		 /* NULL or "" = everything */
+	enum sample_mode sample_mode;
+	uint64_t sample_n;
+	uint64_t snaplen_bytes; /* 0 = whole packets */
+	enum direction direction;
+	uint64_t limit_packets; /* 0 = none */
+	uint64_t limit_bytes;
+	uint64_t limit_ns;
+	uint64_t limit_file_bytes;
+	enum session_output output;
+	const char *vendor; /* the dialect's own JSON object as text, kept with the record; NULL = none */
+};
+
+struct session; /* members are read through the functions below and struct session_info */
+
+/* A consistent view; strings belong to the session and live until the next return to the event loop. */
+struct session_info {
+	struct uuid id;
+	const char *name, *notes, *account, *owner, *filter, *vendor; /* never NULL but vendor */
+	enum session_dialect dialect;
+	enum session_state state;
+	enum end_reason reason; /* END_none while running */
+	const char *message;	/* NULL, or a sentence for the user (why it failed) */
+	unsigned n_ports;
+	const char *ports[CONFIG_PORTS_MAX]; /* names */
+	enum filter_engine filter_engine;
+	enum sample_mode sample_mode;
+	uint64_t sample_n;
+	uint64_t snaplen_bytes; /* 262144 = whole */
+	enum direction direction;
+	uint64_t limit_packets, limit_bytes, limit_ns, limit_file_bytes;
+	enum session_output output;
+	uint64_t created_ns, started_ns, ended_ns; /* wall clock; 0 = not yet */
+	uint64_t size_bytes;			   /* of the file; while running: of its lanes so far */
+	struct ledger ledger;
+	bool queued; /* converting: the merge waits for its turn */
+};
+void session_info(const struct session *session, struct session_info *info);
+
+/*
+ * Check spec (bounds, names, filter), make the files, start. done is called exactly once, possibly
+ * before session_create returns: session NULL and err filled (field names are the native API's:
+ * "filter", "limits.packets", "ports", ...; code EINVAL bad value, EAGAIN engine full, ENOSPC no
+ * storage, ENODEV port unusable, EPERM "capture.endless"), or the session, in state running (or already
+ * further, if a limit ended it).
+ */
+typedef void session_done(struct session *session, const struct err *err, void *arg);
+void session_create(const struct session_spec *spec, session_done *done, void *arg);
+
+/*
+ * Ask for the end. done comes once every packet accepted so far is in a file: state converting,
+ * complete or failed. Idempotent. done may be NULL.
+ */
+void session_stop(struct session *session, enum end_reason reason, session_done *done, void *arg);
+
+/* Stop if needed, remove the files and the record; then done(NULL, NULL, arg) or done(NULL, err, arg). */
+void session_delete(struct session *session, session_done *done, void *arg);
+
+/* Change name and/or notes (NULL = leave), write the record, then done. */
+void session_update(struct session *session, const char *name, const char *notes, session_done *done,
+	void *arg);
+/* Replace the vendor's JSON text (a stop request's time, say). */
+void session_vendor_set(struct session *session, const char *vendor);
+
+/* NULL if there is none. */
+struct session *session_find(const struct uuid *id);
+/* Newest first; session_next(NULL) is the newest. NULL at the end. */
+struct session *session_next(const struct session *session);
+/* Grows with every created session, never used twice, kept over restarts: a list cursor. */
+uint64_t session_serial(const struct session *session);
+/* Wakes fn on the control thread whenever the session's state changes, until it is removed by
+ * session_unwatch or the session is freed (state passed is then SESSION_deleted). */
+struct session_watch;
+struct session_watch *session_watch(struct session *session,
+	void (*fn)(struct session *session, enum session_state state, void *arg), void *arg);
+void session_unwatch(struct session_watch *watch);
+
+/*
+ * The files that hold the session's packets, in the order in which they are to be sent. A closed
+ * capture has one part, whole. A running one has a part per lane, each good from its start to
+ * size_bytes. fd is a new descriptor for reading (pread), owned by the caller; opening does not block
+ * on the disk beyond a directory look-up, and is done on WORKER_READ by download code: session_parts
+ * itself only fills path and size. Returns the number of parts, 0 when there is nothing to read
+ * (output none, deleted).
+ */
+struct session_part {
+	char path[CONFIG_TEXT_MAX + 128];
+	uint64_t size_bytes;
+};
+#define SESSION_PARTS_MAX 256
+unsigned session_parts(const struct session *session, struct session_part *parts, unsigned n_max);
+
+const char *session_state_name(enum session_state state);
+const char *session_dialect_name(enum session_dialect dialect);
+bool session_state_closed(enum session_state state); /* complete, failed, deleted */
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * The door of the engine: everything that control may call, and which of its threads may.
+ *
+ *  port queue --rx--> rx lcore --lanes--> block --ring--> writer --sink--> file
+ *                        ^                  ^               |
+ *                        | rx_set (RCU)     +---- ring -----+
+ *  control: tap_new, engine_tap_add, engine_commit     event fd: limits reached, taps drained
+ *
+ * There is one engine in a process.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "config/err.h"
+#include "engine/port.h"
+#include "engine/tap.h"
+
+/*
+ * Main thread: EAL, clock, arena, ports opened, RX lcores and writers running. config must outlive the
+ * engine. After a failure nothing is left running; EAL cannot be started twice in a process.
+ */
+int engine_start(const struct config *config, struct err *err);
+/* Main thread. All taps freed before. */
+void engine_stop(void);
+
+/* Control thread. Readable when some tap raised its end or drained; engine_event_clear re-arms. */
+int engine_event_fd(void);
+void engine_event_clear(void);
+
+/* Any thread. Ports in configuration order; the array is constant. */
+unsigned engine_ports(void);
+struct port *engine_port(unsigned index);
+struct port *engine_port_find(const char *name);
+
+/* Device thread: start or stop a device, refresh all ports' counters, link state and the clock. */
+int engine_port_start(struct port *port, struct err *err);
+void engine_port_stop(struct port *port);
+void engine_refresh(void);
+
+/*
+ * Control thread. These change the next rx_set; engine_commit publishes it. done(arg) is called on the
+ * control thread (from engine_event_clear) once no lcore can see the set before it any more.
+ * engine_port_poll puts a started port into the poll lists or takes it out.
+ */
+void engine_port_poll(struct port *port, bool on);
+void engine_tap_add(struct tap *tap);
+void engine_tap_end(struct tap *tap);
+void engine_tap_remove(struct tap *tap);
+int engine_commit(void (*done)(void *arg), void *arg);
+
+/* Any thread: how the engine is doing. */
+struct engine_lcore {
+	unsigned lcore;
+	unsigned cpu;
+	const char *role; /* "rx" or "writer" */
+	uint64_t cycles_useful;
+	uint64_t cycles_idle;
+	uint64_t rounds; /* grows while it moves */
+};
+struct engine_status {
+	unsigned blocks;
+	unsigned blocks_free;
+	uint64_t block_bytes;
+	bool hugepages; /* the arena stands on explicit hugepages */
+	unsigned n_lcores;
+	struct engine_lcore lcores[2 * CONFIG_CPUS_MAX];
+};
+void engine_status(struct engine_status *status);
+
+/* Any thread: "uring" or "pwrite", what files are written with. */
+const char *engine_sink_name(void);
+
+#endif
