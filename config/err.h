@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * The one way to tell a person what was wrong with what they gave us: a code for machines, the
- * field it is about, a sentence for humans. Anything that judges input fills one. Any thread.
+ * The one way to tell a person what was wrong with what they gave us: a code for machines, the field
+ * it is about, a sentence for humans. Anything that judges input fills one. Any thread.
  */
 #ifndef CONFIG_ERR_H
 #define CONFIG_ERR_H
 
 struct err {
-	int code; /* errno value: EINVAL, ENOENT, EBUSY, ENOSPC, EAGAIN, EACCES ...; 0 = no error */
+	int code;	/* errno value: EINVAL, ENOENT, EBUSY, ENOSPC, EAGAIN, EACCES ...; 0 = no error */
 	char field[64]; /* what it is about: "limits.packets", "filter", "engine.rx_cpus"; or "" */
 	char text[320]; /* says the value and what is allowed; no newline, no final full stop */
 };

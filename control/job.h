@@ -3,8 +3,8 @@
  *
  * Work that may block, done by a thread that is not the control thread. A job is run once on its
  * worker and comes back: done is called on the control thread, in the event loop. The caller embeds
- * the job in what it is about and owns it all the time; between job_post and done only run may
- * touch what run touches.
+ * the job in what it is about and owns it all the time; between job_post and done only run may touch
+ * what run touches.
  */
 #ifndef CONTROL_JOB_H
 #define CONTROL_JOB_H
@@ -17,22 +17,20 @@ struct event_base;
 struct job {
 	void (*run)(struct job *job);  /* worker thread; may block */
 	void (*done)(struct job *job); /* control thread; may free the job; NULL: nothing */
-	struct job *next;              /* job.c's own */
+	struct job *next;	       /* job.c's own */
 };
 
 enum worker {
-	WORKER_STORAGE, /* files of running captures: create, extend, sync, close, rename, records
-			 */
-	WORKER_DEVICE,  /* rte_eth_* control, statistics, link watching */
-	WORKER_BULK,    /* closed files: merge, recovery, retention; long jobs, one after another */
-	WORKER_READ,    /* download reads: short jobs */
+	WORKER_STORAGE, /* files of running captures: create, extend, sync, close, rename, records */
+	WORKER_DEVICE,	/* rte_eth_* control, statistics, link watching */
+	WORKER_BULK,	/* closed files: merge, recovery, retention; long jobs, one after another */
+	WORKER_READ,	/* download reads: short jobs */
 	WORKER_COUNT,
 };
 
 /* Control thread. Start the worker threads; done callbacks come through base. 0 or -errno. */
 int job_workers_start(struct event_base *base);
-/* Control thread. Runs what is queued to its end, delivers its done callbacks, joins the threads.
- */
+/* Control thread. Runs what is queued to its end, delivers its done callbacks, joins the threads. */
 void job_workers_stop(void);
 
 /* Control thread (or a done callback). First come, first served per worker. */

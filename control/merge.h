@@ -15,9 +15,9 @@
 /*
  * Merge UUID.open's lanes by (time, lane) into capture.pcapng: header of lane 0, packet blocks
  * verbatim, then trailer. Then the record is written and the directory renamed. Restartable: a
- * checkpoint is kept, consumed ranges of the lanes are punched so that the disk need never hold
- * both copies; a call after a kill at any point goes on and ends in the same bytes. The trailer is
- * kept in UUID.open/trailer, so that a restart needs only the id. 0 or -errno.
+ * checkpoint is kept, consumed ranges of the lanes are punched so that the disk need never hold both
+ * copies; a call after a kill at any point goes on and ends in the same bytes. The trailer is kept in
+ * UUID.open/trailer, so that a restart needs only the id. 0 or -errno.
  */
 int merge_run(const struct uuid *id, const char *record, uint64_t *size_bytes);
 /* Storage worker, before merge_run: keep what a restart needs. */
@@ -26,9 +26,9 @@ int merge_prepare(const struct uuid *id, const void *trailer, uint64_t trailer_l
 int merge_pending(const struct uuid *id);
 
 /*
- * After a crash: for each lane find the end of its last whole block before the first zero or bad
- * one, cut there, count packets and captured bytes, and per interface. Then finish or merge as
- * usual with trailer made from these counts.
+ * After a crash: for each lane find the end of its last whole block before the first zero or bad one,
+ * cut there, count packets and captured bytes, and per interface. Then finish or merge as usual with
+ * trailer made from these counts.
  */
 struct merge_recovery {
 	uint64_t packets;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * Captures as files. Everything here blocks: it runs on the storage, bulk or read worker (or in
- * main before the loop), never on the control thread. No function keeps state between calls but the
- * root's directory descriptor; what a capture has open is in struct store_capture, owned by the
- * caller.
+ * Captures as files. Everything here blocks: it runs on the storage, bulk or read worker (or in main
+ * before the loop), never on the control thread. No function keeps state between calls but the root's
+ * directory descriptor; what a capture has open is in struct store_capture, owned by the caller.
  *
  *   ROOT/lock                                    flock: one daemon per root
  *   ROOT/captures/UUID.open/  record lane<k>.pcapng    while running, merging, recovering
@@ -30,10 +29,9 @@ int store_open(const char *root, struct err *err);
 void store_close(void);
 
 struct store_lane {
-	int fd; /* what the writer writes to: O_DIRECT where the file system can */
+	int fd;			  /* what the writer writes to: O_DIRECT where the file system can */
 	bool direct;
-	uint64_t allocated_bytes; /* by fallocate, size included; 0 where fallocate is not supported
-				   */
+	uint64_t allocated_bytes; /* by fallocate, size included; 0 where fallocate is not supported */
 };
 
 struct store_capture {
@@ -45,16 +43,16 @@ struct store_capture {
 
 /*
  * Make UUID.open with its record and n_lanes lane files, each starting with header (section and
- * interface blocks); everything fsynced, the directory and its parent too. On failure nothing is
- * left. err: field "output", code ENOSPC, EIO ...
+ * interface blocks); everything fsynced, the directory and its parent too. On failure nothing is left.
+ * err: field "output", code ENOSPC, EIO ...
  */
 int store_create(struct store_capture *capture, const struct uuid *id, unsigned n_lanes,
 	const void *header, uint64_t header_len, const char *record, struct err *err);
 
 /*
- * Keep space ahead: extend the lane's file until allocated_bytes >= want_bytes (1 MiB, doubling,
- * then 256 MiB steps). 0, -ENOSPC when the disk is full (after trying smaller steps), or -errno. 0
- * and nothing done where fallocate is not supported.
+ * Keep space ahead: extend the lane's file until allocated_bytes >= want_bytes (1 MiB, doubling, then
+ * 256 MiB steps). 0, -ENOSPC when the disk is full (after trying smaller steps), or -errno. 0 and
+ * nothing done where fallocate is not supported.
  */
 int store_extend(struct store_lane *lane, uint64_t want_bytes);
 
@@ -65,8 +63,7 @@ int store_sync(struct store_lane *lane);
 int store_record_write(const struct uuid *id, const char *record);
 
 /*
- * The durable marks of a running capture: two slots in turn in UUID.open/state, crc32c and
- * generation.
+ * The durable marks of a running capture: two slots in turn in UUID.open/state, crc32c and generation.
  */
 struct store_mark {
 	uint64_t durable_bytes; /* of the lane file */
@@ -84,11 +81,11 @@ int store_state_read(int dir, struct store_state *state); /* newest valid slot; 
 
 /*
  * Close a capture whose lanes have settled. lane_bytes[k] = end of lane k's last whole packet;
- * lane_packets[k]. At most one lane with packets: append trailer (statistics blocks), cut to the
- * byte, fdatasync, rename to capture.pcapng, remove the other lanes, write record, rename the
- * directory, fsync its parent; *size_bytes = the file's size; returns 0. More than one: cut and
- * fdatasync each, keep UUID.open, return 1: a merge must follow. -errno: failed, what can be read
- * stays readable. Closes the lanes' descriptors in each case.
+ * lane_packets[k]. At most one lane with packets: append trailer (statistics blocks), cut to the byte,
+ * fdatasync, rename to capture.pcapng, remove the other lanes, write record, rename the directory,
+ * fsync its parent; *size_bytes = the file's size; returns 0. More than one: cut and fdatasync each,
+ * keep UUID.open, return 1: a merge must follow. -errno: failed, what can be read stays readable.
+ * Closes the lanes' descriptors in each case.
  */
 int store_finish(struct store_capture *capture, const uint64_t *lane_bytes,
 	const uint64_t *lane_packets, const void *trailer, uint64_t trailer_len, const char *record,
@@ -99,8 +96,7 @@ int store_delete(const struct uuid *id);
 /* Remove the data of a closed capture, keep its record (retention). */
 int store_expire(const struct uuid *id);
 
-/* Bytes that sessions' files take on disk (allocated), and the file system's size and free bytes.
- */
+/* Bytes that sessions' files take on disk (allocated), and the file system's size and free bytes. */
 struct store_usage {
 	uint64_t used_bytes;
 	uint64_t size_bytes;
@@ -109,8 +105,7 @@ struct store_usage {
 int store_usage(struct store_usage *usage);
 
 /* Every capture directory, in no order: fn(id, open, record text or NULL). Before the loop. */
-int store_each(
-	int (*fn)(const struct uuid *id, bool open, const char *record, void *arg), void *arg);
+int store_each(int (*fn)(const struct uuid *id, bool open, const char *record, void *arg), void *arg);
 
 /* Path of a capture's file for readers: lane < 0: capture.pcapng of a closed one. */
 void store_path(const struct uuid *id, bool open, int lane, char *path, uint64_t size);

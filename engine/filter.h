@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * Packet filters: pcap expressions as native code. The only file pair that knows libpcap and
- * rte_bpf.
+ * Packet filters: pcap expressions as native code. The only file pair that knows libpcap and rte_bpf.
  *
  * Compiling an expression can take seconds and crash, so it happens in a child of a small helper
  * process that is forked first thing in main, before EAL, threads and sockets. The child has CPU,
  * memory and wall-clock limits, no network, and refuses host names. What comes back is classic BPF,
- * which the daemon validates, converts to eBPF, repairs (two bugs of DPDK 22.11, see filter.c),
- * loads and JIT-compiles. What rte_bpf refuses runs in libpcap's interpreter on a linear copy.
+ * which the daemon validates, converts to eBPF, repairs (two bugs of DPDK 22.11, see filter.c), loads
+ * and JIT-compiles. What rte_bpf refuses runs in libpcap's interpreter on a linear copy.
  */
 #ifndef ENGINE_FILTER_H
 #define ENGINE_FILTER_H
@@ -46,8 +45,8 @@ int filter_helper_start(void);
 void filter_helper_stop(void);
 
 /*
- * Control thread. Ask the helper to compile; does not block. Returns a descriptor that becomes
- * readable when the answer is there (or the child was killed by its limits), or -errno.
+ * Control thread. Ask the helper to compile; does not block. Returns a descriptor that becomes readable
+ * when the answer is there (or the child was killed by its limits), or -errno.
  */
 int filter_compile_start(const char *expression);
 
@@ -58,28 +57,25 @@ int filter_compile_start(const char *expression);
  */
 int filter_compile_finish(int fd, struct filter_code *code, struct err *err);
 
-/* As both of the above, waiting. For --check, tests and start-up recovery; not for the control
- * loop. */
+/* As both of the above, waiting. For --check, tests and start-up recovery; not for the control loop. */
 int filter_compile(const char *expression, struct filter_code *code, struct err *err);
 
 /*
- * Control thread. The filter for this program: an existing one when the same program is in use
- * already (identical filters are evaluated once per burst), else a new one. One reference is the
- * caller's. NULL with err when the program is not valid. A program that accepts everything is a
- * filter too.
+ * Control thread. The filter for this program: an existing one when the same program is in use already
+ * (identical filters are evaluated once per burst), else a new one. One reference is the caller's.
+ * NULL with err when the program is not valid. A program that accepts everything is a filter too.
  */
 struct filter *filter_new(const struct filter_code *code, struct err *err);
 struct filter *filter_get(struct filter *filter);
-/* Drops a reference; the last one frees. NULL is fine. No lcore may still see it: after grace
- * period. */
+/* Drops a reference; the last one frees. NULL is fine. No lcore may still see it: after grace period. */
 void filter_put(struct filter *filter);
 
 enum filter_engine filter_engine(const struct filter *filter); /* NULL: FILTER_ENGINE_NONE */
 const char *filter_engine_name(enum filter_engine engine);     /* "none", "jit", "interpreter" */
 
 /*
- * lcore. Bit i of the result is set when the filter accepts pkts[i]; n <= 64. Packets may be
- * chained and are filtered on what pkt_len says is there. NULL accepts all.
+ * lcore. Bit i of the result is set when the filter accepts pkts[i]; n <= 64. Packets may be chained
+ * and are filtered on what pkt_len says is there. NULL accepts all.
  */
 uint64_t filter_burst(const struct filter *filter, struct rte_mbuf *const *pkts, unsigned n);
 
