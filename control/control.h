@@ -10,6 +10,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "config/config.h"
+#include "config/err.h"
+
+struct event_base;
+
 struct control_status {
 	uint64_t uptime_ns;
 	uint64_t storage_size_bytes;
@@ -21,5 +26,14 @@ struct control_status {
 		*bottleneck; /* NULL, "nic", "rx_core", "blocks" or "disk": over the last seconds */
 };
 void control_status(struct control_status *status);
+
+/*
+ * main, engine running: open the storage root, start the workers and the ports that always run, load
+ * what is on disk. 0 or -errno with err; control_stop follows in each case.
+ */
+int control_start(const struct config *config, struct event_base *base, struct err *err);
+/* main, the loop has ended: end running captures (reason shutdown), close their files, stop the workers.
+ * Unfinished merges go on at the next start. */
+void control_stop(void);
 
 #endif
