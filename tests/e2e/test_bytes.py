@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-import capcheck
 import frames
 import harness
 import net

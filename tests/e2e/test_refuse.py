@@ -60,7 +60,7 @@ BAD_SPECS = [
 ]
 
 MALFORMED = [
-    b"", b"{", b"[]", b"null", b"5", b'"x"', b"{}x", b"{} {}", b'{"name":"a","name":"b"}', b'{"name":"\xff"}',
+    b"{", b"[]", b"null", b"5", b'"x"', b"{}x", b"{} {}", b'{"name":"a","name":"b"}', b'{"name":"\xff"}',
     b'{"name":"\\ud800"}', b'{"limits":{"packets":99999999999999999999}}', b"[" * 100_000, b"<xml/>",
 ]
 
@@ -240,7 +240,7 @@ def test_bad_tokens_requests(daemon):
         ({"role": "viewer"}, "/name"), ({"name": "", "role": "viewer"}, "/name"),
         ({"name": "a b\n", "role": "viewer"}, "/name"), ({"name": "x"}, "/role"),
         ({"name": "x", "role": "king"}, "/role"), ({"name": "x", "role": "viewer", "account": "no"}, "/account"),
-        ({"name": "x", "role": "viewer", "expires_at": "soon"}, "/expires_at"),
+        ({"name": "x", "role": "viewer", "colour": "red"}, "/colour"),
     ):
         body = problem(daemon.api.request("POST", "/api/v1/tokens", spec), 400)
         assert body.get("pointer") == pointer, body

@@ -45,7 +45,7 @@ BAD_CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize("case", BAD_CONFIGS, ids=lambda c: c[0].splitlines()[1][:40] or c[0][:20])
+@pytest.mark.parametrize("case", BAD_CONFIGS, ids=lambda c: " ".join(c[0].split())[:50])
 @pytest.mark.sanitize
 def test_bad_config(dir, case):
     text, line, key, words = case

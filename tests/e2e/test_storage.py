@@ -11,7 +11,6 @@ import pytest
 
 import capcheck
 import frames
-import harness
 from harness import replay, run, until
 
 COUNT = 1000
