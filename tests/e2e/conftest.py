@@ -81,6 +81,14 @@ def dir(belongings):
     return path
 
 
+@pytest.fixture(scope="module")
+def module_dir():
+    """The same for a daemon that serves all tests of a file."""
+    path = harness.scratch()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def wires():
     reason = net.able()
@@ -139,13 +147,12 @@ def hugepages(belongings):
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
+def corpus():
     """100,000 mixed frames, and the file that holds them."""
     made = frames.mixed(100_000)
-    path = harness.scratch() / "mixed.pcap"
-    frames.write_pcap(path, made)
-    yield path, made
-    shutil.rmtree(path.parent)
+    path = harness.scratch()
+    yield frames.write_pcap(path / "mixed.pcap", made), made
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -319,6 +319,15 @@ class Daemon:
         )
         until("all of the daemon's processes are gone", self._gone, 10)
 
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.finish()
+        else:
+            self.discard()
+
     def finish(self):
         """Stop, check what is left, remove everything."""
         try:
@@ -333,10 +342,13 @@ class Daemon:
             if self.process is not None and self.process.returncode == 0:
                 self._check_root()
         finally:
-            if self.process is not None and self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
-            shutil.rmtree(self.dir, ignore_errors=True)
+            self.discard()
+
+    def discard(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
 
     def _check_root(self):
         if not self.unfinished_allowed:

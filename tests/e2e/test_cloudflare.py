@@ -25,25 +25,20 @@ FULL = {
 
 
 @pytest.fixture(scope="module")
-def daemon():
-    dir = harness.scratch()
+def daemon(module_dir):
     path = frames.write_pcap(
-        dir / "s.pcap", [frames.numbered(1, n, 300, sport=1000 + n % 4, dport=80 + n % 2) for n in range(COUNT)]
+        module_dir / "s.pcap",
+        [frames.numbered(1, n, 300, sport=1000 + n % 4, dport=80 + n % 2) for n in range(COUNT)],
     )
-    daemon = harness.Daemon(
+    with harness.Daemon(
         {"tap0": replay(path, infinite=True, rate=20_000)},
         **{
             "cloudflare": {"enabled": "yes"},
             "sampling": {"simple": 10},
             "account default": {"id": ACCOUNT, "ports": "*", "colo": "ord02"},
         },
-    )
-    try:
-        daemon.start()
+    ) as daemon:
         yield daemon
-        daemon.finish()
-    finally:
-        shutil.rmtree(dir)
 
 
 def envelope(answer, status=200):

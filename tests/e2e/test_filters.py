@@ -63,18 +63,11 @@ INTERPRETED = ("ip6 protochain 17", "ip protochain 6")
 
 
 @pytest.fixture(scope="module")
-def material():
+def material(module_dir):
     """One daemon for all expressions of this file, and the frames it replays."""
-    dir = harness.scratch()
-    path = dir / "corpus.pcap"
-    frames.write_pcap(path, frames.mixed(COUNT, seed=4))
-    daemon = harness.Daemon({"tap0": replay(path, mtu=9200, rate=500_000)})
-    try:
-        daemon.start()
+    path = frames.write_pcap(module_dir / "corpus.pcap", frames.mixed(COUNT, seed=4))
+    with harness.Daemon({"tap0": replay(path, mtu=9200, rate=500_000)}) as daemon:
         yield daemon, path
-        daemon.finish()
-    finally:
-        harness.shutil.rmtree(dir)
 
 
 def compare(daemon, path, expression):

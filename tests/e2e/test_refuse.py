@@ -71,18 +71,15 @@ BAD_QUERIES = [
 
 
 @pytest.fixture(scope="module")
-def daemon():
+def daemon(module_dir):
     """A daemon with a capture that runs all the while, and must not lose a packet of a steady source."""
-    dir = harness.scratch()
-    path = frames.write_pcap(dir / "s.pcap", [frames.numbered(1, n, 200) for n in range(COUNT)])
+    path = frames.write_pcap(module_dir / "s.pcap", [frames.numbered(1, n, 200) for n in range(COUNT)])
     ports = {
         "tap0": replay(path, infinite=True, rate=20_000),
         "tap1": replay(path, infinite=True, rate=1000, device="net_pcap1"),
     }
     account = {"id": "023e105f4ecef8ad9ca31a8372d0c353", "ports": "tap1", "colo": "ord02"}
-    daemon = harness.Daemon(ports, **{"account one": account})
-    try:
-        daemon.start()
+    with harness.Daemon(ports, **{"account one": account}) as daemon:
         daemon.running = daemon.api.create(name="bystander", ports=["tap0"])["id"]
         yield daemon
         daemon.api.stop(daemon.running)
@@ -91,9 +88,6 @@ def daemon():
         assert not complaints
         assert sum(capture["ledger"]["dropped"].values()) == 0
         assert capture["ledger"]["offered"] == len(file)
-        daemon.finish()
-    finally:
-        harness.shutil.rmtree(dir)
 
 
 def problem(answer, status):

@@ -150,7 +150,7 @@ def test_one_daemon_per_root(sluiced, dir):
     try:
         done = harness.run(harness.SLUICED, "--config", second.config, check=False, timeout=30)
     finally:
-        harness.shutil.rmtree(second.dir)
+        second.discard()
     assert done.returncode == 1
     assert str(daemon.root) in done.stderr and "lock" in done.stderr.lower()
     daemon.api.stop(id)

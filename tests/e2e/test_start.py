@@ -93,7 +93,7 @@ def fails_to_start(daemon, code, *words):
     try:
         done = run(harness.SLUICED, "--config", daemon.config, check=False, timeout=30)
     finally:
-        harness.shutil.rmtree(daemon.dir)
+        daemon.discard()
     assert done.returncode == code, done
     for word in words:
         assert word in done.stderr, done.stderr
