@@ -123,7 +123,8 @@ def _need(condition, at, what):
 
 
 def _options(data, at, end):
-    """Options between at and end as {code: [values]}. There may be none; else endofopt ends them."""
+    """Options between at and end as {code: [values]}. There may be none; else endofopt ends them.
+    Options between at and end as {code: [values]}. There may be none; else endofopt ends them."""
     options = {}
     while at < end:
         _need(end - at >= 4, at, "option header cut off")
@@ -135,7 +136,9 @@ def _options(data, at, end):
         pad = -length & 3
         after = at + 4 + length
         _need(after + pad <= end, at, f"option {code} reaches over its block")
-        _need(data[after : after + pad] == _ZERO[pad], after, f"padding of option {code} is not zero")
+        _need(
+            data[after : after + pad] == _ZERO[pad], after, f"padding of option {code} is not zero"
+        )
         options.setdefault(code, []).append(bytes(data[at + 4 : after]))
         at = after + pad
         _need(at < end, at, "options without opt_endofopt")
@@ -218,7 +221,9 @@ def read(path, closed=True):
         _need(end - at >= 12, at, f"{end - at} bytes too few for a block")
         kind, length = _head(data, at)
         if length & 3 or length < 12 or at + length > end:
-            raise Bad(f"at byte {at}: block type {kind:#x} of length {length}, {end - at} bytes left")
+            raise Bad(
+                f"at byte {at}: block type {kind:#x} of length {length}, {end - at} bytes left"
+            )
         if _u32(data, at + length - 4)[0] != length:
             raise Bad(f"at byte {at}: the block's two lengths differ")
         if kind == SHB:
@@ -257,7 +262,9 @@ def _check_closed(cap):
     )
     for s in section.statistics:
         for name in ("filteraccept", "osdrop", "usrdeliv", "tail_gap", "start", "end"):
-            _need(getattr(s, name) is not None, 0, f"statistics of interface {s.interface}: no {name}")
+            _need(
+                getattr(s, name) is not None, 0, f"statistics of interface {s.interface}: no {name}"
+            )
     before = 0
     for i, stamp in enumerate(cap.stamp):
         if stamp < before:
@@ -266,7 +273,8 @@ def _check_closed(cap):
 
 
 def books(capture, file=None):
-    """Residuals of a capture as the API shows it, and of its closed file (Pcapng) if there is one."""
+    """Residuals of a capture as the API shows it, and of its closed file (Pcapng) if there is one.
+    Residuals of a capture as the API shows it, and of its closed file (Pcapng) if there is one."""
     ledger = capture["ledger"]
     lost = sum(ledger["dropped"].values())
     residuals = {
@@ -318,7 +326,9 @@ def books(capture, file=None):
 def port_books(port):
     """Residuals of a port on a quiet wire."""
     c = port["counters"]
-    residuals = {f"P2 {port['name']}: rx - matched - unmatched": c["rx"] - c["matched"] - c["unmatched"]}
+    residuals = {
+        f"P2 {port['name']}: rx - matched - unmatched": c["rx"] - c["matched"] - c["unmatched"]
+    }
     if port["loss_visibility"] == "exact":
         residuals[f"P1 {port['name']}: offered - rx - nic_missed - nic_errors - nic_nombuf"] = (
             c["offered"] - c["rx"] - c["nic_missed"] - c["nic_errors"] - c["nic_nombuf"]

@@ -17,7 +17,9 @@ LIMIT_SECONDS = 240
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "sanitize: quick and telling; run again with the sanitizer build")
+    config.addinivalue_line(
+        "markers", "sanitize: quick and telling; run again with the sanitizer build"
+    )
     config.addinivalue_line("markers", "hugepages: needs 2 MiB pages, reserved and given back")
 
 
@@ -48,14 +50,16 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def belongings():
-    """What a test has made and must be undone. The daemons depend on it, so they end before it goes."""
+    """What a test has made and must be undone. The daemons depend on it, so they end before it
+    goes."""
     with contextlib.ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture
 def sluiced(request, belongings):
-    """sluiced(ports, **sections) starts a daemon; it is finished, with all checks, after the test."""
+    """sluiced(ports, **sections) starts a daemon; it is finished, with all checks, after the test.
+    sluiced(ports, **sections) starts a daemon; it is finished, with all checks, after the test."""
     request.node.daemons = daemons = []
 
     def start(ports, begin=True, preexec=None, **options):
@@ -75,7 +79,8 @@ def sluiced(request, belongings):
 
 @pytest.fixture
 def dir(belongings):
-    """A directory for a test's own files, with a path short enough for one line of configuration."""
+    """A directory for a test's own files, with a path short enough for one line of configuration.
+    A directory for a test's own files, with a path short enough for one line of configuration."""
     path = harness.scratch()
     belongings.callback(shutil.rmtree, path, ignore_errors=True)
     return path
@@ -116,7 +121,9 @@ def small_disk(dir, belongings):
         place = harness.scratch()
         belongings.callback(shutil.rmtree, place)
         if kind == "tmpfs":
-            done = harness.run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place, check=False)
+            done = harness.run(
+                "mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place, check=False
+            )
         else:
             image = dir / f"{place.name}.image"
             with open(image, "wb") as f:

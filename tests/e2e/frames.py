@@ -67,7 +67,8 @@ NUMBERED_MIN = 62
 
 
 def mixed(count, seed=1, longest=9000, runts=True):
-    """count frames of all kinds: 60 bytes to longest, tags, IPv6, fragments, runts of 14 to 59 bytes."""
+    """count frames of all kinds: 60 bytes to longest, tags, IPv6, fragments, runts of 14 to 59
+    bytes."""
     dice = random.Random(seed)
     noise = dice.randbytes(longest + 4096)
     frames = []
@@ -196,7 +197,8 @@ _KINDS = (
 
 
 def flow(n, reverse, payload=b"flow"):
-    """One frame of flow n: of four kinds (UDP and TCP, IPv4 and IPv6), in one direction or the other."""
+    """One frame of flow n: of four kinds (UDP and TCP, IPv4 and IPv6), in one direction or the
+    other."""
     ports = 1024 + n % 50000, 80 + n % 7
     if reverse:
         ports = ports[::-1]

@@ -2,10 +2,10 @@
 # Copyright The Sluice authors
 """The daemon under test, its API and the outside readers.
 
-Daemon runs one sluiced with a root and a port of its own; finish() is where every test also checks what
-nobody thought of: exit code 0, no warning or error in the log that the test did not announce, no process
-and no unfinished capture left behind. settled() ends a test: wait for the capture to close, download it,
-take it apart (capcheck), balance the books and let tshark and capinfos read it.
+Daemon runs one sluiced with a root and a port of its own; finish() is where every test also checks
+what nobody thought of: exit code 0, no warning or error in the log that the test did not announce,
+no process and no unfinished capture left behind. settled() ends a test: wait for the capture to
+close, download it, take it apart (capcheck), balance the books, let tshark and capinfos read it.
 
 SLUICED and SLUICE name the programs (default build/sluiced and build/sluice); SLUICE_TEST_SLOW
 multiplies every time limit, for sanitizer builds; SLUICE_TEST_DIR is where roots are made (default
@@ -67,7 +67,9 @@ def run(*command, check=True, timeout=60, **options):
         command, capture_output=True, text=True, timeout=timeout * SLOW, check=False, **options
     )
     if check and done.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        raise AssertionError(
+            f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        )
     return done
 
 
@@ -314,9 +316,9 @@ class Daemon:
             self.process.send_signal(signal.SIGABRT)
             self.process.wait()
             raise AssertionError(f"sluiced does not end on SIGTERM:\n{self.log()}") from None
-        assert self.process.returncode == code, (
-            f"sluiced ended with {self.process.returncode}, not {code}:\n{self.log()}"
-        )
+        assert (
+            self.process.returncode == code
+        ), f"sluiced ended with {self.process.returncode}, not {code}:\n{self.log()}"
         until("all of the daemon's processes are gone", self._gone, 10)
 
     def __enter__(self):
@@ -334,9 +336,10 @@ class Daemon:
             if self.process is not None and self.process.poll() is None:
                 self.stop()
             elif self.process is not None:
-                assert self.process.returncode in (0, -signal.SIGKILL), (
-                    f"sluiced ended by itself with {self.process.returncode}:\n{self.log()}"
-                )
+                assert self.process.returncode in (
+                    0,
+                    -signal.SIGKILL,
+                ), f"sluiced ended by itself with {self.process.returncode}:\n{self.log()}"
             trouble = self.trouble()
             assert not trouble, "unexpected lines in the log:\n" + "\n".join(trouble)
             if self.process is not None and self.process.returncode == 0:
@@ -386,7 +389,9 @@ class Daemon:
         """Port books, on a quiet wire."""
 
         def balanced():
-            return not any(v for p in self.api.ports().values() for v in capcheck.port_books(p).values())
+            return not any(
+                v for p in self.api.ports().values() for v in capcheck.port_books(p).values()
+            )
 
         try:
             until("port books balance", balanced, 5)
@@ -397,7 +402,9 @@ class Daemon:
 
 def check_residuals(residuals, about):
     wrong = [f"{value:>12}  {name}" for name, value in residuals.items() if value]
-    assert not wrong, "the books do not balance:\n" + "\n".join(wrong) + f"\n{json.dumps(about, indent=1)}"
+    assert not wrong, (
+        "the books do not balance:\n" + "\n".join(wrong) + f"\n{json.dumps(about, indent=1)}"
+    )
 
 
 def basic(name, secret):
@@ -406,7 +413,9 @@ def basic(name, secret):
 
 # Outside readers: exit code 0 and nothing on standard error but tshark's word about root.
 
-_ROOT_WORD = re.compile(r'^Running as user "root" and group "root"\. This could be dangerous\.\n', re.M)
+_ROOT_WORD = re.compile(
+    r'^Running as user "root" and group "root"\. This could be dangerous\.\n', re.M
+)
 
 
 def quiet(*command, **options):

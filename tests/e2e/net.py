@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
-"""Wires: veth pairs and network namespaces with names of their own, and programs that send on them."""
+"""Wires: veth pairs and network namespaces with names of their own, and programs that send on
+them."""
 import itertools
 import os
 import re
@@ -27,7 +28,8 @@ def able():
 
 
 class Veth:
-    """A pair: frames sent on .far arrive on .tap. Nothing else is on the wire: no addresses, no IPv6."""
+    """A pair: frames sent on .far arrive on .tap. Nothing else is on the wire: no addresses, no
+    IPv6."""
 
     def __init__(self, mtu=1500, offloads=True):
         stem = f"sl{os.getpid() % 46656:x}n{next(_serial)}"
@@ -57,7 +59,8 @@ class Veth:
             run("ip", "netns", "del", self.namespace, check=False)
 
     def into_namespace(self, tap_address, far_address):
-        """Move the far end into a namespace and give both ends addresses, for real programs to talk."""
+        """Move the far end into a namespace and give both ends addresses, for real programs to
+        talk."""
         self.namespace = self.far + "ns"
         inside = ("ip", "netns", "exec", self.namespace)
         run("ip", "netns", "add", self.namespace)
@@ -120,6 +123,18 @@ def tcpreplay(interface, path, pps=None):
 def trafgen(interface, count, size=64):
     """count frames as fast as the kernel takes them."""
     body = f"{{ fill(0x02, 12), 0x88, 0xb5, fill(0x5a, {size - 14}) }}"
-    run("trafgen", "--dev", interface, "--conf", "-", "--num", count, "--cpus", 1, "--no-sock-mem",
-        input=body, timeout=60 * SLOW)
+    run(
+        "trafgen",
+        "--dev",
+        interface,
+        "--conf",
+        "-",
+        "--num",
+        count,
+        "--cpus",
+        1,
+        "--no-sock-mem",
+        input=body,
+        timeout=60 * SLOW,
+    )
     return count

@@ -117,9 +117,16 @@ def test_tags_on_a_wire(sluiced, veth):
     plain = frames.numbered(1, 1, 200)
     tag = lambda tpid, tci: tpid.to_bytes(2, "big") + tci.to_bytes(2, "big")
     stacks = [
-        b"", tag(0x8100, 5), tag(0x8100, 0xE005), tag(0x8100, 0), tag(0x88A8, 7), tag(0x88A8, 0x3007),
-        tag(0x88A8, 7) + tag(0x8100, 5), tag(0x8100, 7) + tag(0x8100, 5),
-        tag(0x88A8, 1) + tag(0x88A8, 2) + tag(0x8100, 3), tag(0x9100, 4),
+        b"",
+        tag(0x8100, 5),
+        tag(0x8100, 0xE005),
+        tag(0x8100, 0),
+        tag(0x88A8, 7),
+        tag(0x88A8, 0x3007),
+        tag(0x88A8, 7) + tag(0x8100, 5),
+        tag(0x8100, 7) + tag(0x8100, 5),
+        tag(0x88A8, 1) + tag(0x88A8, 2) + tag(0x8100, 3),
+        tag(0x9100, 4),
     ]
     sent = [plain[:12] + stack + plain[12:] for stack in stacks]
     wire = veth()
@@ -151,14 +158,30 @@ def test_super_frames_like_tcpdump(sluiced, veth, dir):
     server = subprocess.Popen([*inside, "iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
     witness = subprocess.Popen(
         ["tcpdump", "-i", wire.tap, "-s", "0", "-B", "65536", "-w", dir / "witness.pcap", "tcp"],
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         until("tcpdump listens", lambda: "listening" in witness.stderr.readline(), 10)
         capture = daemon.api.create(filter="tcp")
-        until("iperf3 answers", lambda: run(
-            "iperf3", "-c", f"10.231.{third}.2", "-t", "2", "-b", "600M", "-w", "4M",
-            check=False).returncode == 0, 20, every=0.5)
+        until(
+            "iperf3 answers",
+            lambda: run(
+                "iperf3",
+                "-c",
+                f"10.231.{third}.2",
+                "-t",
+                "2",
+                "-b",
+                "600M",
+                "-w",
+                "4M",
+                check=False,
+            ).returncode
+            == 0,
+            20,
+            every=0.5,
+        )
         server.wait(10 * harness.SLOW)
         time.sleep(0.5)
         daemon.api.stop(capture["id"])

@@ -31,7 +31,9 @@ def idb(options=option(2, b"tap0") + option(9, b"\x09") + END, snaplen=200, link
 
 
 def epb(frame, stamp=1, interface=0, drops=0, origlen=None, pad=b"\0\0\0"):
-    head = struct.pack("<IIIII", interface, stamp >> 32, stamp & 0xFFFFFFFF, len(frame), origlen or len(frame))
+    head = struct.pack(
+        "<IIIII", interface, stamp >> 32, stamp & 0xFFFFFFFF, len(frame), origlen or len(frame)
+    )
     tail = option(4, struct.pack("<Q", drops)) + END if drops else b""
     return block(capcheck.EPB, head + frame + pad[: -len(frame) & 3] + tail)
 
@@ -46,17 +48,31 @@ def isb(accepted=6, dropped=3, delivered=3, tail_gap=1, interface=0):
 def good():
     """Numbers 0, 1, 4: two lost before the third, one after it."""
     return [
-        shb(), idb(), epb(frames.numbered(1, 0, 63)), epb(frames.numbered(1, 1, 64), 2),
-        epb(frames.numbered(1, 4, 65), 3, drops=2), isb(),
+        shb(),
+        idb(),
+        epb(frames.numbered(1, 0, 63)),
+        epb(frames.numbered(1, 1, 64), 2),
+        epb(frames.numbered(1, 4, 65), 3, drops=2),
+        isb(),
     ]
 
 
 def capture(size):
     return {
-        "state": "complete", "reason": "stopped", "size_bytes": size,
+        "state": "complete",
+        "reason": "stopped",
+        "size_bytes": size,
         "ledger": {
-            "offered": 10, "filtered": 4, "sampled_out": 0, "over_limit": 0, "accepted": 6, "written": 3,
-            "durable": 3, "in_flight": 0, "unknown": 0, "dropped": {"no_block": 2, "oversize": 1},
+            "offered": 10,
+            "filtered": 4,
+            "sampled_out": 0,
+            "over_limit": 0,
+            "accepted": 6,
+            "written": 3,
+            "durable": 3,
+            "in_flight": 0,
+            "unknown": 0,
+            "dropped": {"no_block": 2, "oversize": 1},
         },
     }
 
@@ -68,7 +84,11 @@ def judge(path, blocks):
 
 def test_good_file(tmp_path):
     file = judge(tmp_path / "f", good())
-    assert len(file) == 3 and [capcheck.number(f) for f in file.frames()] == [(1, 0), (1, 1), (1, 4)]
+    assert len(file) == 3 and [capcheck.number(f) for f in file.frames()] == [
+        (1, 0),
+        (1, 1),
+        (1, 4),
+    ]
     assert capcheck.claims(file, first=0) == ([], {1: 4})
     residuals = capcheck.books(capture(file.size), file)
     assert not any(residuals.values()), residuals
@@ -120,9 +140,15 @@ def test_bad_file(tmp_path, name):
     print(bad.value)
 
 
-@pytest.mark.parametrize("field,by", [
-    (field, by) for field in ("offered", "filtered", "accepted", "written", "in_flight", "unknown") for by in (1, -1)
-] + [("durable", 1), ("durable", -1), ("size", 4)])
+@pytest.mark.parametrize(
+    "field,by",
+    [
+        (field, by)
+        for field in ("offered", "filtered", "accepted", "written", "in_flight", "unknown")
+        for by in (1, -1)
+    ]
+    + [("durable", 1), ("durable", -1), ("size", 4)],
+)
 def test_books_that_do_not_balance(tmp_path, field, by):
     file = judge(tmp_path / "f", good())
     wrong = copy.deepcopy(capture(file.size))
@@ -133,30 +159,57 @@ def test_books_that_do_not_balance(tmp_path, field, by):
     assert any(capcheck.books(wrong, file).values())
 
 
-@pytest.mark.parametrize("statistics", [
-    {"accepted": 5}, {"dropped": 2}, {"delivered": 2}, {"tail_gap": 0}, {"tail_gap": 2},
-])
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {"accepted": 5},
+        {"dropped": 2},
+        {"delivered": 2},
+        {"tail_gap": 0},
+        {"tail_gap": 2},
+    ],
+)
 def test_statistics_that_do_not_balance(tmp_path, statistics):
     file = judge(tmp_path / "f", change(5, [isb(**statistics)]))
     assert any(capcheck.books(capture(file.size), file).values())
 
 
-@pytest.mark.parametrize("blocks", [
-    change(4, [epb(frames.numbered(1, 4), 3)]),
-    change(4, [epb(frames.numbered(1, 4), 3, drops=1)]),
-    change(3, [epb(frames.numbered(1, 1), 2, drops=2)]),
-    change(3, [epb(frames.numbered(1, 0), 2)]),
-    change(3, [epb(frames.numbered(1, 1)[:-1] + b"!", 2)]),
-    change(2, [epb(frames.numbered(1, 1))]),
-    change(2, [epb(b"x" * 64)]),
-], ids=["not claimed", "too few", "at the wrong place", "twice", "damaged", "first missing", "no number"])
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        change(4, [epb(frames.numbered(1, 4), 3)]),
+        change(4, [epb(frames.numbered(1, 4), 3, drops=1)]),
+        change(3, [epb(frames.numbered(1, 1), 2, drops=2)]),
+        change(3, [epb(frames.numbered(1, 0), 2)]),
+        change(3, [epb(frames.numbered(1, 1)[:-1] + b"!", 2)]),
+        change(2, [epb(frames.numbered(1, 1))]),
+        change(2, [epb(b"x" * 64)]),
+    ],
+    ids=[
+        "not claimed",
+        "too few",
+        "at the wrong place",
+        "twice",
+        "damaged",
+        "first missing",
+        "no number",
+    ],
+)
 def test_gaps_that_nobody_claims(tmp_path, blocks):
     complaints, _ = capcheck.claims(judge(tmp_path / "f", blocks), first=0)
     assert complaints
 
 
 def test_port_books():
-    counters = {"offered": 10, "rx": 7, "nic_missed": 2, "nic_errors": 1, "nic_nombuf": 0, "matched": 4, "unmatched": 3}
+    counters = {
+        "offered": 10,
+        "rx": 7,
+        "nic_missed": 2,
+        "nic_errors": 1,
+        "nic_nombuf": 0,
+        "matched": 4,
+        "unmatched": 3,
+    }
     port = {"name": "p", "loss_visibility": "exact", "counters": counters}
     assert not any(capcheck.port_books(port).values())
     for name in counters:

@@ -19,7 +19,10 @@ PCAPS = f"/accounts/{ACCOUNT}/pcaps"
 COUNT = 1000
 SIMPLE = {"type": "simple", "system": "magic-transit", "time_limit": 300, "packet_limit": 100}
 FULL = {
-    "type": "full", "system": "magic-transit", "time_limit": 300, "colo_name": "ord02",
+    "type": "full",
+    "system": "magic-transit",
+    "time_limit": 300,
+    "colo_name": "ord02",
     "destination_conf": "s3://pcaps-bucket/sub?region=us-east-1",
 }
 
@@ -66,8 +69,11 @@ def get(daemon, id):
 
 
 def ready(daemon, id):
-    done = until(f"{id} is ready", lambda: (lambda p: p if p["status"] in ("success", "failed") else None)(
-        get(daemon, id)), 30)
+    done = until(
+        f"{id} is ready",
+        lambda: (lambda p: p if p["status"] in ("success", "failed") else None)(get(daemon, id)),
+        30,
+    )
     return done
 
 
@@ -80,7 +86,11 @@ def dashed(id):
 def test_simple(daemon, prefix):
     made = create(daemon, prefix=prefix)["result"]
     assert re.fullmatch("[0-9a-f]{32}", made["id"])
-    assert made["status"] == "pending" and made["type"] == "simple" and made["system"] == "magic-transit"
+    assert (
+        made["status"] == "pending"
+        and made["type"] == "simple"
+        and made["system"] == "magic-transit"
+    )
     assert made["time_limit"] == 300 and made["filter_v1"] == {}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", made["submitted"])
     assert "destination_conf" not in made and "stop_requested" not in made
@@ -95,7 +105,9 @@ def test_simple(daemon, prefix):
     assert len(packets) == 100 and harness.capinfos_count(path) == 100
     numbers = [capcheck.number(data)[1] for _, _, data in packets]
     assert {(b - a) % COUNT for a, b in zip(numbers, numbers[1:])} == {10}, "every tenth packet"
-    assert {len(data) for _, _, data in packets} == {160} and {size for _, size, _ in packets} == {300}
+    assert {len(data) for _, _, data in packets} == {160} and {size for _, size, _ in packets} == {
+        300
+    }
     capture, file = daemon.settled(dashed(made["id"]))
     assert capture["dialect"] == "cloudflare" and len(file) == 100
     assert [data for _, _, data in packets] == file.frames()
@@ -121,7 +133,9 @@ def test_full_and_stop(daemon):
     assert done["packets_captured"] == len(file) == capture["ledger"]["offered"] > 0
     complaints, _ = capcheck.claims(file, COUNT)
     assert not complaints
-    assert daemon.api.request("GET", f"{PCAPS}/{made['id']}/download").body[:4] == bytes.fromhex("d4c3b2a1")
+    assert daemon.api.request("GET", f"{PCAPS}/{made['id']}/download").body[:4] == bytes.fromhex(
+        "d4c3b2a1"
+    )
 
 
 def test_full_to_its_limit(daemon):
@@ -148,13 +162,16 @@ def test_simple_without_a_match_succeeds(daemon):
     assert answer.status == 200 and len(answer.body) == 24
 
 
-@pytest.mark.parametrize("filter_v1,keeps", [
-    ({}, lambda s, d: True),
-    ({"source_port": 1001}, lambda s, d: s == 1001),
-    ({"destination_port": 81.0, "protocol": 17}, lambda s, d: d == 81),
-    ({"source_address": "10.0.0.2", "destination_address": "10.0.1.0"}, lambda s, d: True),
-    ({"source_port": 1002, "destination_port": 80}, lambda s, d: (s, d) == (1002, 80)),
-])
+@pytest.mark.parametrize(
+    "filter_v1,keeps",
+    [
+        ({}, lambda s, d: True),
+        ({"source_port": 1001}, lambda s, d: s == 1001),
+        ({"destination_port": 81.0, "protocol": 17}, lambda s, d: d == 81),
+        ({"source_address": "10.0.0.2", "destination_address": "10.0.1.0"}, lambda s, d: True),
+        ({"source_port": 1002, "destination_port": 80}, lambda s, d: (s, d) == (1002, 80)),
+    ],
+)
 def test_filters(daemon, filter_v1, keeps):
     made = create(daemon, FULL, packet_limit=200, filter_v1=filter_v1)["result"]
     assert made["filter_v1"] == filter_v1
@@ -168,20 +185,31 @@ def test_filters(daemon, filter_v1, keeps):
 
 
 BAD = [
-    (SIMPLE, {"type": None}, "type"), (SIMPLE, {"type": "half"}, "type"), (SIMPLE, {"system": None}, "system"),
-    (SIMPLE, {"system": "magic-wand"}, "system"), (SIMPLE, {"time_limit": None}, "time_limit"),
-    (SIMPLE, {"time_limit": 0}, "time_limit"), (SIMPLE, {"time_limit": 301}, "time_limit"),
-    (SIMPLE, {"time_limit": "300"}, "time_limit"), (SIMPLE, {"packet_limit": None}, "packet_limit"),
-    (SIMPLE, {"packet_limit": 10001}, "packet_limit"), (SIMPLE, {"packet_limit": 0}, "packet_limit"),
-    (SIMPLE, {"packet_limit": 1.5}, "packet_limit"), (SIMPLE, {"offset_time": "yesterday"}, "offset_time"),
-    (SIMPLE, {"offset_time": "2020-01-01T00:00:00Z"}, "offset_time"), (SIMPLE, {"filter_v1": 5}, "filter_v1"),
+    (SIMPLE, {"type": None}, "type"),
+    (SIMPLE, {"type": "half"}, "type"),
+    (SIMPLE, {"system": None}, "system"),
+    (SIMPLE, {"system": "magic-wand"}, "system"),
+    (SIMPLE, {"time_limit": None}, "time_limit"),
+    (SIMPLE, {"time_limit": 0}, "time_limit"),
+    (SIMPLE, {"time_limit": 301}, "time_limit"),
+    (SIMPLE, {"time_limit": "300"}, "time_limit"),
+    (SIMPLE, {"packet_limit": None}, "packet_limit"),
+    (SIMPLE, {"packet_limit": 10001}, "packet_limit"),
+    (SIMPLE, {"packet_limit": 0}, "packet_limit"),
+    (SIMPLE, {"packet_limit": 1.5}, "packet_limit"),
+    (SIMPLE, {"offset_time": "yesterday"}, "offset_time"),
+    (SIMPLE, {"offset_time": "2020-01-01T00:00:00Z"}, "offset_time"),
+    (SIMPLE, {"filter_v1": 5}, "filter_v1"),
     (SIMPLE, {"filter_v1": {"source_port": 70000}}, "source_port"),
     (SIMPLE, {"filter_v1": {"protocol": 256}}, "protocol"),
     (SIMPLE, {"filter_v1": {"source_address": "example.com"}}, "source_address"),
     (SIMPLE, {"filter_v1": {"destination_address": "1.2.3.4 or tcp"}}, "destination_address"),
-    (FULL, {"time_limit": 86401}, "time_limit"), (FULL, {"colo_name": None}, "colo_name"),
-    (FULL, {"colo_name": "lhr01"}, "ord02"), (FULL, {"destination_conf": None}, "destination_conf"),
-    (FULL, {"destination_conf": "/etc/passwd"}, "destination_conf"), (FULL, {"byte_limit": 0}, "byte_limit"),
+    (FULL, {"time_limit": 86401}, "time_limit"),
+    (FULL, {"colo_name": None}, "colo_name"),
+    (FULL, {"colo_name": "lhr01"}, "ord02"),
+    (FULL, {"destination_conf": None}, "destination_conf"),
+    (FULL, {"destination_conf": "/etc/passwd"}, "destination_conf"),
+    (FULL, {"byte_limit": 0}, "byte_limit"),
     (FULL, {"byte_limit": 1_000_000_001}, "byte_limit"),
 ]
 
@@ -194,12 +222,15 @@ def test_bad_field(daemon, base, changes, word):
 
 
 def test_what_clients_send_too(daemon):
-    """Members that the vendor does not define are ignored; colo stands for colo_name, in any case."""
+    """Members that the vendor does not define are ignored; colo stands for colo_name, in any case.
+    Members that the vendor does not define are ignored; colo stands for colo_name, in any case."""
     ids = [
         create(daemon, FULL, colo_name=None, colo="ORD", packet_limit=1)["result"],
         create(daemon, FULL, colo_name="ORD02", packet_limit=1.0, anything="else")["result"],
         create(daemon, time_limit=0.5 + 1)["result"],
-        create(daemon, offset_time=datetime.datetime.now(datetime.timezone.utc).isoformat())["result"],
+        create(daemon, offset_time=datetime.datetime.now(datetime.timezone.utc).isoformat())[
+            "result"
+        ],
     ]
     for made in ids[:2]:
         assert made["colo_name"].lower() == "ord02" or made["colo_name"] == "ORD"
@@ -224,7 +255,11 @@ def test_refusals(daemon):
             (daemon.api.request("GET", f"{prefix}/accounts/{unknown}/pcaps"), 404, None),
             (daemon.api.request("GET", f"{prefix}/accounts/{ACCOUNT}/nothing"), 404, 7003),
             (daemon.api.request("GET", f"{pcaps}/ownership"), 404, None),
-            (daemon.api.request("POST", f"{pcaps}/ownership", {"destination_conf": "s3://x"}), 404, None),
+            (
+                daemon.api.request("POST", f"{pcaps}/ownership", {"destination_conf": "s3://x"}),
+                404,
+                None,
+            ),
             (daemon.api.request("DELETE", pcaps), 405, 10405),
             (daemon.api.request("POST", pcaps, b"{"), 400, 1400),
         ]
@@ -239,7 +274,9 @@ def test_refusals(daemon):
 
 
 def test_viewer_may_look_only(daemon):
-    secret = daemon.api.ask("POST", "/api/v1/tokens", {"name": "cfview", "role": "viewer"}, 201)["secret"]
+    secret = daemon.api.ask("POST", "/api/v1/tokens", {"name": "cfview", "role": "viewer"}, 201)[
+        "secret"
+    ]
     viewer = Api(daemon.http, secret)
     try:
         envelope(viewer.request("GET", PCAPS))
@@ -288,24 +325,46 @@ def test_off_unless_enabled(sluiced, dir):
 
 
 def test_official_client(daemon, dir):
-    """The npm package `cloudflare`, unpatched, with its base URL pointed here: client.mjs does the asking."""
+    """The npm package `cloudflare`, unpatched, with its base URL pointed here: client.mjs does the
+    asking."""
     if not shutil.which("npm") or not shutil.which("node"):
         pytest.skip("needs node and npm")
     place = dir / "client"
-    shutil.copytree(harness.SOURCE / "tests" / "e2e" / "cloudflare", place,
-                    ignore=shutil.ignore_patterns("node_modules"))
-    done = run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=place, check=False, timeout=120)
+    shutil.copytree(
+        harness.SOURCE / "tests" / "e2e" / "cloudflare",
+        place,
+        ignore=shutil.ignore_patterns("node_modules"),
+    )
+    done = run(
+        "npm",
+        "ci",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        cwd=place,
+        check=False,
+        timeout=120,
+    )
     if done.returncode != 0:
-        network = re.search(r"ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ECONNREFUSED|ECONNRESET|ENETUNREACH", done.stderr)
+        network = re.search(
+            r"ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ECONNREFUSED|ECONNRESET|ENETUNREACH", done.stderr
+        )
         assert network, done.stderr
         pytest.skip("npm registry not reachable")
     environment = {
-        **os.environ, "SLUICE_URL": daemon.api.url, "SLUICE_TOKEN": daemon.api.token,
+        **os.environ,
+        "SLUICE_URL": daemon.api.url,
+        "SLUICE_TOKEN": daemon.api.token,
         "CLOUDFLARE_ACCOUNT": ACCOUNT,
     }
-    done = subprocess.run(["node", "client.mjs"], cwd=place, env=environment, capture_output=True, text=True,
-                          timeout=90 * harness.SLOW, check=False)
+    done = subprocess.run(
+        ["node", "client.mjs"],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90 * harness.SLOW,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
-
-

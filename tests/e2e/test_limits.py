@@ -27,7 +27,9 @@ def two_queues(sluiced, dir, two_cpus):
             for stream in (1, 2)
         ]
         engine = {"rx_cpus": f"{harness.CPUS[0]},{harness.CPUS[1]}"}
-        return sluiced({"tap0": replay(*paths, infinite=True, rate=rate)}, engine=engine, **sections)
+        return sluiced(
+            {"tap0": replay(*paths, infinite=True, rate=rate)}, engine=engine, **sections
+        )
 
     return start
 
@@ -73,7 +75,9 @@ def test_file_bytes(two_queues, rate):
         capture = daemon.api.create(limits={"file_bytes": limit})
         capture, file = daemon.settled(capture["id"])
         assert (capture["state"], capture["reason"]) == ("complete", "file_limit")
-        assert limit - 8192 < file.size <= limit, "what is set aside for the end of the file is small"
+        assert (
+            limit - 8192 < file.size <= limit
+        ), "what is set aside for the end of the file is small"
 
 
 def test_seconds(two_queues):
@@ -154,10 +158,13 @@ def test_random(sluiced, dir):
 
 
 def test_whole_flows(sluiced, dir, two_cpus):
-    """Forward packets on one queue, replies on the other: both kept or both left out, 1/N of the flows."""
+    """Forward packets on one queue, replies on the other: both kept or both left out, 1/N of the
+    flows."""
     flows, n = 10_000, 10
     paths = [
-        frames.write_pcap(dir / f"d{r}.pcap", [frames.flow(i, r) for i in range(flows) for _ in range(2)])
+        frames.write_pcap(
+            dir / f"d{r}.pcap", [frames.flow(i, r) for i in range(flows) for _ in range(2)]
+        )
         for r in (0, 1)
     ]
     engine = {"rx_cpus": f"{harness.CPUS[0]},{harness.CPUS[1]}"}

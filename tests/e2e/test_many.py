@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
-"""Many sessions on one port, and many one after another: nothing is lost, nothing is left behind."""
+"""Many sessions on one port, and many one after another: nothing is lost, nothing is left behind.
+Many sessions on one port, and many one after another: nothing is lost, nothing is left behind."""
 import concurrent.futures
 
 import pytest
@@ -38,7 +39,9 @@ def variant(i):
         spec["sampling"] = {"mode": "every", "n": n}
         step = n
     else:
-        spec["filter"] = f"ip and udp dst portrange {BASE_PORT}-{BASE_PORT + 7} and not port {i + 1}"
+        spec[
+            "filter"
+        ] = f"ip and udp dst portrange {BASE_PORT}-{BASE_PORT + 7} and not port {i + 1}"
         spec["sampling"] = {"mode": ("random", "flow")[i // 4 % 2], "n": 4}
         step = None
     if i % 3:
@@ -98,22 +101,27 @@ def test_too_many_lanes_are_refused(sluiced, dir):
     )
     ids = []
     for i in range(64):
-        answer = daemon.api.request("POST", "/api/v1/captures", {"filter": f"udp port {BASE_PORT + i}"})
+        answer = daemon.api.request(
+            "POST", "/api/v1/captures", {"filter": f"udp port {BASE_PORT + i}"}
+        )
         if answer.status != 201:
             break
         ids.append(answer.json()["id"])
     assert answer.status == 503 and len(ids) <= 32, f"{len(ids)} sessions, then {answer}"
     assert "engine.block_memory" in answer.body.decode()
     daemon.api.delete(ids.pop())
-    until("the place of a deleted session is free",
-          lambda: daemon.api.request("POST", "/api/v1/captures", {}).status == 201)
+    until(
+        "the place of a deleted session is free",
+        lambda: daemon.api.request("POST", "/api/v1/captures", {}).status == 201,
+    )
     for capture in daemon.api.captures("?state=running")["captures"]:
         daemon.api.stop(capture["id"])
         daemon.settled(capture["id"], readers=False)
 
 
 def churn(daemon, count, workers=4):
-    """Create, let it run a moment, delete; every tenth is stopped, taken apart and balanced first."""
+    """Create, let it run a moment, delete; every tenth is stopped, taken apart and balanced first.
+    Create, let it run a moment, delete; every tenth is stopped, taken apart and balanced first."""
 
     def one(i):
         spec, _ = variant(i)

@@ -68,7 +68,9 @@ def test_converting(sluiced, dir, two_cpus):
             states.append(state)
         if state in ("complete", "failed"):
             break
-        answer = daemon.api.request("GET", f"/api/v1/captures/{id}/download", headers={"Range": "bytes=0-99"})
+        answer = daemon.api.request(
+            "GET", f"/api/v1/captures/{id}/download", headers={"Range": "bytes=0-99"}
+        )
         if answer.status == 409:
             refused = answer
         time.sleep(0.01)
@@ -157,8 +159,13 @@ def test_ranges(finished):
     assert whole.status == 200 and int(whole.headers["Content-Length"]) == size
     assert whole.headers["Accept-Ranges"] == "bytes" and whole.headers["ETag"]
     for given, first, last in (
-        ("0-99", 0, 99), ("0-0", 0, 0), (f"{size - 1}-", size - 1, size - 1), ("-100", size - 100, size - 1),
-        ("1000-5000", 1000, 5000), (f"5-{size * 2}", 5, size - 1), (f"-{size * 2}", 0, size - 1),
+        ("0-99", 0, 99),
+        ("0-0", 0, 0),
+        (f"{size - 1}-", size - 1, size - 1),
+        ("-100", size - 100, size - 1),
+        ("1000-5000", 1000, 5000),
+        (f"5-{size * 2}", 5, size - 1),
+        (f"-{size * 2}", 0, size - 1),
     ):
         answer = daemon.api.request("GET", path, headers={"Range": f"bytes={given}"})
         assert answer.status == 206, given

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
-"""A source far faster than the disk, a tiny block pool: every lost packet is counted, where it was lost."""
+"""A source far faster than the disk, a tiny block pool: every lost packet is counted, where it was
+lost."""
 import pytest
 
 import capcheck
@@ -63,10 +64,17 @@ def test_stopped_in_the_middle(sluiced, dir):
     )
     capture = daemon.api.create(limits={"file_bytes": 4_000_000_000})
     id = capture["id"]
-    live = until("losses", lambda: sum(daemon.api.capture(id)["ledger"]["dropped"].values()) > 0
-                 and daemon.api.capture(id))
+    live = until(
+        "losses",
+        lambda: sum(daemon.api.capture(id)["ledger"]["dropped"].values()) > 0
+        and daemon.api.capture(id),
+    )
     ledger = live["ledger"]
-    assert ledger["written"] + sum(ledger["dropped"].values()) <= ledger["accepted"] <= ledger["offered"]
+    assert (
+        ledger["written"] + sum(ledger["dropped"].values())
+        <= ledger["accepted"]
+        <= ledger["offered"]
+    )
     daemon.api.stop(id)
     capture, file = daemon.settled(id, readers=False)
     proven(file, capture, 1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
-"""The quick path: a wire, start, traffic, stop, download; by API, by client and by the README's curl."""
+"""The quick path: a wire, start, traffic, stop, download; by API, by client and by the README's
+curl."""
 import json
 import re
 import signal
@@ -82,7 +83,9 @@ def test_list_names_and_notes(sluiced, veth):
     assert seen == ids[::-1], "newest first, each once"
     complete = daemon.api.captures("?state=complete")["captures"]
     assert [c["id"] for c in complete] == ids[2::-1]
-    changed = daemon.api.ask("PATCH", f"/api/v1/captures/{ids[0]}", {"name": "neu", "notes": "später"})
+    changed = daemon.api.ask(
+        "PATCH", f"/api/v1/captures/{ids[0]}", {"name": "neu", "notes": "später"}
+    )
     assert (changed["name"], changed["notes"]) == ("neu", "später")
     assert daemon.api.capture(ids[0])["notes"] == "später"
 
@@ -129,7 +132,10 @@ def test_client_to_its_limit(sluiced, veth, dir):
     out = dir / "out.pcapng"
     client = subprocess.Popen(
         [harness.SLUICE, "start", "-i", "tap0", "-w", out, "-c", "1000", "udp port 20000"],
-        env=daemon.client_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=daemon.client_env(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     until("the capture runs", lambda: daemon.api.captures("?state=running")["captures"])
     with net.Sender(wire.far) as sender:
@@ -151,7 +157,10 @@ def test_client_until_interrupted(sluiced, veth, dir):
     out = dir / "out.pcapng"
     client = subprocess.Popen(
         [harness.SLUICE, "start", "-i", "tap0", "-w", out],
-        env=daemon.client_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=daemon.client_env(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     running = until("the capture runs", lambda: daemon.api.captures("?state=running")["captures"])
     with net.Sender(wire.far) as sender:
@@ -184,8 +193,12 @@ def test_client_commands(sluiced, veth, dir):
     daemon.sluice("delete", id)
     assert daemon.sluice("show", id, check=False).returncode == 1
     assert daemon.sluice("start", "--no-such-flag", check=False).returncode == 2
-    assert daemon.sluice("--url", f"http://127.0.0.1:{harness.free_port()}", "list",
-                         check=False).returncode == 3
+    assert (
+        daemon.sluice(
+            "--url", f"http://127.0.0.1:{harness.free_port()}", "list", check=False
+        ).returncode
+        == 3
+    )
 
 
 def test_tokens_by_client(sluiced, veth):
@@ -213,10 +226,17 @@ def test_readme_curl(sluiced, veth, dir):
     lines = script.replace("\\\n", " ").splitlines()
     at = next(i for i, line in enumerate(lines) if "curl" in line)
     lines.insert(at + 1, "read -r go")
-    shell = subprocess.Popen(["bash", "-eu", "-c", "\n".join(lines)], cwd=dir, text=True,
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    running = until("curl has started a capture",
-                    lambda: daemon.api.captures("?state=running")["captures"])
+    shell = subprocess.Popen(
+        ["bash", "-eu", "-c", "\n".join(lines)],
+        cwd=dir,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    running = until(
+        "curl has started a capture", lambda: daemon.api.captures("?state=running")["captures"]
+    )
     sent = [frames.flow(4 * n + 2, 0) for n in range(100)]  # TCP, whatever the filter of the README
     with net.Sender(wire.far) as sender:
         sender.send(sent, pps=5000)

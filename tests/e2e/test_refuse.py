@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
-"""Bad requests: the right status, the field by name, what is allowed; and no running capture suffers."""
+"""Bad requests: the right status, the field by name, what is allowed; and no running capture
+suffers."""
 import json
 import socket
 import time
@@ -60,20 +61,39 @@ BAD_SPECS = [
 ]
 
 MALFORMED = [
-    b"{", b"[]", b"null", b"5", b'"x"', b"{}x", b"{} {}", b'{"name":"a","name":"b"}', b'{"name":"\xff"}',
-    b'{"name":"\\ud800"}', b'{"limits":{"packets":99999999999999999999}}', b"[" * 100_000, b"<xml/>",
+    b"{",
+    b"[]",
+    b"null",
+    b"5",
+    b'"x"',
+    b"{}x",
+    b"{} {}",
+    b'{"name":"a","name":"b"}',
+    b'{"name":"\xff"}',
+    b'{"name":"\\ud800"}',
+    b'{"limits":{"packets":99999999999999999999}}',
+    b"[" * 100_000,
+    b"<xml/>",
 ]
 
 BAD_QUERIES = [
-    ("?limit=0", "limit"), ("?limit=1001", "limit"), ("?limit=x", "limit"), ("?state=alive", "state"),
-    ("?cursor=!!", "cursor"), ("?colour=red", "colour"), ("?limit=1&limit=2", "limit"),
+    ("?limit=0", "limit"),
+    ("?limit=1001", "limit"),
+    ("?limit=x", "limit"),
+    ("?state=alive", "state"),
+    ("?cursor=!!", "cursor"),
+    ("?colour=red", "colour"),
+    ("?limit=1&limit=2", "limit"),
 ]
 
 
 @pytest.fixture(scope="module")
 def daemon(module_dir):
-    """A daemon with a capture that runs all the while, and must not lose a packet of a steady source."""
-    path = frames.write_pcap(module_dir / "s.pcap", [frames.numbered(1, n, 200) for n in range(COUNT)])
+    """A daemon with a capture that runs all the while, and must not lose a packet of a steady
+    source."""
+    path = frames.write_pcap(
+        module_dir / "s.pcap", [frames.numbered(1, n, 200) for n in range(COUNT)]
+    )
     ports = {
         "tap0": replay(path, infinite=True, rate=20_000),
         "tap1": replay(path, infinite=True, rate=1000, device="net_pcap1"),
@@ -119,11 +139,21 @@ def test_bad_field(daemon, case):
 def test_many_good_specs(daemon):
     """The edges of what is allowed are allowed."""
     for spec in (
-        {}, {"snaplen": 0}, {"snaplen": 262144}, {"snaplen": 1}, {"name": "x" * 255}, {"notes": "x" * 4095},
-        {"limits": {"packets": 0, "bytes": 0, "seconds": 0, "file_bytes": 0}}, {"filter": ""},
-        {"limits": {"packets": 2**53}}, {"ports": ["tap1", "tap0"]}, {"direction": "both"},
-        {"sampling": {"mode": "none"}}, {"sampling": {"mode": "flow", "n": 1}}, {"output": {"type": "none"}},
-        {"name": "\u00e4\u4e2d\U0001f600 \\ \" \n"},
+        {},
+        {"snaplen": 0},
+        {"snaplen": 262144},
+        {"snaplen": 1},
+        {"name": "x" * 255},
+        {"notes": "x" * 4095},
+        {"limits": {"packets": 0, "bytes": 0, "seconds": 0, "file_bytes": 0}},
+        {"filter": ""},
+        {"limits": {"packets": 2**53}},
+        {"ports": ["tap1", "tap0"]},
+        {"direction": "both"},
+        {"sampling": {"mode": "none"}},
+        {"sampling": {"mode": "flow", "n": 1}},
+        {"output": {"type": "none"}},
+        {"name": '\u00e4\u4e2d\U0001f600 \\ " \n'},
     ):
         capture = daemon.api.create(**spec)
         assert capture["name"] == spec.get("name", "")
@@ -158,16 +188,28 @@ def test_bad_query(daemon, query, name):
 @pytest.mark.sanitize
 def test_paths_and_methods(daemon):
     for path in (
-        "/api/v1/nothing", "/api/v2/captures", CAPTURES + "/", CAPTURES + f"/{NOBODY}", CAPTURES + "/..",
-        CAPTURES + "/../../../etc/passwd", CAPTURES + "/%2e%2e", CAPTURES + f"/{NOBODY.upper()}x",
-        CAPTURES + f"/{NOBODY}/download", CAPTURES + f"/{NOBODY}/packets", CAPTURES + f"/{NOBODY}/live",
-        "/api/v1/stream", "//api/v1/captures", CAPTURES + f"/{NOBODY}%00",
+        "/api/v1/nothing",
+        "/api/v2/captures",
+        CAPTURES + "/",
+        CAPTURES + f"/{NOBODY}",
+        CAPTURES + "/..",
+        CAPTURES + "/../../../etc/passwd",
+        CAPTURES + "/%2e%2e",
+        CAPTURES + f"/{NOBODY.upper()}x",
+        CAPTURES + f"/{NOBODY}/download",
+        CAPTURES + f"/{NOBODY}/packets",
+        CAPTURES + f"/{NOBODY}/live",
+        "/api/v1/stream",
+        "//api/v1/captures",
+        CAPTURES + f"/{NOBODY}%00",
     ):
         answer = daemon.api.request("GET", path)
         assert answer.status == 404, f"{path}: {answer}"
     for method, path, allowed in (
-        ("PUT", CAPTURES, {"GET", "POST"}), ("DELETE", CAPTURES, {"GET", "POST"}),
-        ("POST", "/api/v1/ports", {"GET"}), ("GET", f"{CAPTURES}/{daemon.running}/stop", {"POST"}),
+        ("PUT", CAPTURES, {"GET", "POST"}),
+        ("DELETE", CAPTURES, {"GET", "POST"}),
+        ("POST", "/api/v1/ports", {"GET"}),
+        ("GET", f"{CAPTURES}/{daemon.running}/stop", {"POST"}),
         ("PUT", f"{CAPTURES}/{daemon.running}", {"GET", "PATCH", "DELETE"}),
     ):
         answer = daemon.api.request(method, path)
@@ -178,20 +220,39 @@ def test_paths_and_methods(daemon):
 
 def test_patch_is_narrow(daemon):
     path = f"{CAPTURES}/{daemon.running}"
-    for body, pointer in (({"filter": "ip"}, "/filter"), ({"name": None}, "/name"), ({"notes": 5}, "/notes")):
+    for body, pointer in (
+        ({"filter": "ip"}, "/filter"),
+        ({"name": None}, "/name"),
+        ({"notes": 5}, "/notes"),
+    ):
         assert problem(daemon.api.request("PATCH", path, body), 400).get("pointer") == pointer
 
 
 @pytest.mark.sanitize
 def test_tokens(daemon):
     for header in (
-        None, "Bearer", "Bearer ", "Bearer wrong", f"Bearer {daemon.api.token}x", f"Bearer {daemon.api.token[:-1]}",
-        f"Basic {daemon.api.token}", f"bearer{daemon.api.token}", basic("admin", "wrong"),
+        None,
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        f"Bearer {daemon.api.token}x",
+        f"Bearer {daemon.api.token[:-1]}",
+        f"Basic {daemon.api.token}",
+        f"bearer{daemon.api.token}",
+        basic("admin", "wrong"),
         "Bearer " + "x" * 5000,
     ):
-        for path in (CAPTURES, "/api/v1/status", "/api/v1/ports", "/api/v1/tokens", f"{CAPTURES}/{NOBODY}"):
+        for path in (
+            CAPTURES,
+            "/api/v1/status",
+            "/api/v1/ports",
+            "/api/v1/tokens",
+            f"{CAPTURES}/{NOBODY}",
+        ):
             stranger = Api(daemon.http)
-            answer = stranger.request("GET", path, headers={"Authorization": header} if header else None)
+            answer = stranger.request(
+                "GET", path, headers={"Authorization": header} if header else None
+            )
             assert answer.status == 401, f"{header!r} {path}: {answer}"
             assert "Bearer" in answer.headers["WWW-Authenticate"]
     assert Api(daemon.http).request("GET", "/healthz").body.strip() == b"ok"
@@ -209,7 +270,10 @@ def test_roles_and_accounts(daemon):
     try:
         assert viewer.request("POST", CAPTURES, {}).status == 403
         assert viewer.request("GET", "/api/v1/tokens").status == 403
-        assert operator.request("POST", "/api/v1/tokens", {"name": "z", "role": "viewer"}).status == 403
+        assert (
+            operator.request("POST", "/api/v1/tokens", {"name": "z", "role": "viewer"}).status
+            == 403
+        )
         answer = operator.request("POST", CAPTURES, {"ports": ["tap0"]})
         assert answer.status in (400, 403) and "tap0" in answer.body.decode()
         mine = operator.create()
@@ -231,19 +295,28 @@ def test_roles_and_accounts(daemon):
 
 def test_bad_tokens_requests(daemon):
     for spec, pointer in (
-        ({"role": "viewer"}, "/name"), ({"name": "", "role": "viewer"}, "/name"),
-        ({"name": "a b\n", "role": "viewer"}, "/name"), ({"name": "x"}, "/role"),
-        ({"name": "x", "role": "king"}, "/role"), ({"name": "x", "role": "viewer", "account": "no"}, "/account"),
+        ({"role": "viewer"}, "/name"),
+        ({"name": "", "role": "viewer"}, "/name"),
+        ({"name": "a b\n", "role": "viewer"}, "/name"),
+        ({"name": "x"}, "/role"),
+        ({"name": "x", "role": "king"}, "/role"),
+        ({"name": "x", "role": "viewer", "account": "no"}, "/account"),
         ({"name": "x", "role": "viewer", "colour": "red"}, "/colour"),
     ):
         body = problem(daemon.api.request("POST", "/api/v1/tokens", spec), 400)
         assert body.get("pointer") == pointer, body
-    assert daemon.api.request("POST", "/api/v1/tokens", {"name": "admin", "role": "viewer"}).status == 409
+    assert (
+        daemon.api.request("POST", "/api/v1/tokens", {"name": "admin", "role": "viewer"}).status
+        == 409
+    )
     assert daemon.api.request("DELETE", "/api/v1/tokens/nobody").status == 404
 
 
 RAW = [
-    b"GARBAGE\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"GARBAGE\r\n\r\n",
+    b"GET\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"GET /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
     b"POST /api/v1/captures HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"POST /api/v1/captures HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
@@ -289,6 +362,8 @@ def test_clients_that_hang_up(daemon):
     before = daemon.fds()
     for _ in range(50):
         with socket.create_connection(("127.0.0.1", daemon.http), 10) as s:
-            s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {daemon.api.token}\r\n\r\n".encode())
+            s.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {daemon.api.token}\r\n\r\n".encode()
+            )
             s.recv(100)
     harness.until("descriptors are closed", lambda: daemon.fds() <= before)

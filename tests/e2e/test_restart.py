@@ -27,9 +27,13 @@ def test_finished_captures_stay(sluiced, dir):
     daemon = sluiced({"tap0": replay(source(dir), rate=100_000)})
     before = {}
     for i in range(3):
-        id = daemon.api.create(name=f"n{i}", notes="kept", filter="udp", limits={"packets": 500 + i})["id"]
+        id = daemon.api.create(
+            name=f"n{i}", notes="kept", filter="udp", limits={"packets": 500 + i}
+        )["id"]
         daemon.settled(id)
-        before[id] = daemon.api.capture(id), daemon.api.request("GET", f"/api/v1/captures/{id}/download")
+        before[id] = daemon.api.capture(id), daemon.api.request(
+            "GET", f"/api/v1/captures/{id}/download"
+        )
     order = [c["id"] for c in daemon.api.captures()["captures"]]
     daemon.stop()
     daemon.start()
@@ -76,7 +80,8 @@ def test_sigterm_at_any_moment(sluiced, dir, two_cpus, queues):
 
 @pytest.mark.parametrize("queues", [1, 2])
 def test_kill_at_any_moment(sluiced, dir, two_cpus, queues):
-    """Recovered to the last good block, marked failed, counts as in the file, nothing durable lost."""
+    """Recovered to the last good block, marked failed, counts as in the file, nothing durable
+    lost."""
     paths = [source(dir, s) for s in range(1, queues + 1)]
     daemon = sluiced(
         {"tap0": replay(*paths, infinite=True, rate=50_000)},
@@ -176,7 +181,9 @@ def test_interrupted_start(sluiced, dir):
     for delay in (0.0, 0.05, 0.15, 0.4):
         daemon.root.mkdir(exist_ok=True)
         with open(daemon.log_path, "ab") as log:
-            process = subprocess.Popen([harness.SLUICED, "--config", daemon.config], stderr=log, stdout=log)
+            process = subprocess.Popen(
+                [harness.SLUICED, "--config", daemon.config], stderr=log, stdout=log
+            )
         time.sleep(delay)
         process.terminate()
         code = process.wait(30 * harness.SLOW)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
-"""Starting: configuration errors by file, line and key; missing devices; --check and --help-config."""
+"""Starting: configuration errors by file, line and key; missing devices; --check and --help-
+config."""
 import re
 import socket
 
@@ -68,7 +69,9 @@ def test_check_of_good_files(dir):
         done = run(harness.SLUICED, "--check", "--config", path, check=False)
         assert done.returncode == 0, f"{path}: {done.stderr}"
     odd = dir / "odd.ini"
-    odd.write_text("; a word first\n" + PORT + "[api]\nlisten = 127.0.0.1:8080,\n  [::1]:8081 ; two\n")
+    odd.write_text(
+        "; a word first\n" + PORT + "[api]\nlisten = 127.0.0.1:8080,\n  [::1]:8081 ; two\n"
+    )
     run(harness.SLUICED, "--check", "--config", odd)
 
 
@@ -81,9 +84,33 @@ def test_usage():
 def test_help_config():
     said = run(harness.SLUICED, "--help-config").stdout
     for key in (
-        "listen", "insecure", "public_url", "token_file", "root", "quota", "durable_every", "when_full", "endless",
-        "hugepages", "main_cpu", "rx_cpus", "writer_cpus", "block_memory", "interface", "device", "rx_queues",
-        "mtu", "snaplen", "poll", "rate", "simple", "site_id", "org_id", "ports", "colo", "deliver",
+        "listen",
+        "insecure",
+        "public_url",
+        "token_file",
+        "root",
+        "quota",
+        "durable_every",
+        "when_full",
+        "endless",
+        "hugepages",
+        "main_cpu",
+        "rx_cpus",
+        "writer_cpus",
+        "block_memory",
+        "interface",
+        "device",
+        "rx_queues",
+        "mtu",
+        "snaplen",
+        "poll",
+        "rate",
+        "simple",
+        "site_id",
+        "org_id",
+        "ports",
+        "colo",
+        "deliver",
     ):
         assert re.search(rf"\b{key}\b", said), key
 

@@ -36,7 +36,8 @@ def test_oldest_goes_first(sluiced, dir, small_disk, kind):
     place = small_disk(kind, 300 * MB)
     daemon = sluiced(
         {"tap0": replay(source(dir), infinite=True, rate=20_000)},
-        root=place / "root", storage={"quota": "50M"},
+        root=place / "root",
+        storage={"quota": "50M"},
     )
     ids = []
     for _ in range(6):
@@ -84,7 +85,10 @@ def test_refuse_when_full(sluiced, dir, small_disk):
     daemon.api.delete(ids[0])
 
     def fits():
-        return daemon.api.request("POST", "/api/v1/captures", {"limits": {"packets": 10}}).status == 201
+        return (
+            daemon.api.request("POST", "/api/v1/captures", {"limits": {"packets": 10}}).status
+            == 201
+        )
 
     until("deleting makes room", fits)
 
@@ -92,11 +96,13 @@ def test_refuse_when_full(sluiced, dir, small_disk):
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
 @pytest.mark.sanitize
 def test_disk_full_is_said_and_counted(sluiced, dir, small_disk, kind):
-    """The disk fills under a running capture: it ends, says so, and what is in the file is readable."""
+    """The disk fills under a running capture: it ends, says so, and what is in the file is
+    readable."""
     place = small_disk(kind, 200 * MB)
     daemon = sluiced(
         {"tap0": replay(source(dir), infinite=True, rate=20_000)},
-        root=place / "root", storage={"quota": "100%"},
+        root=place / "root",
+        storage={"quota": "100%"},
     )
     daemon.allow("space|disk|quota")
     id = daemon.api.create()["id"]
@@ -119,7 +125,8 @@ def test_full_disk_at_the_start(sluiced, dir, small_disk):
     place = small_disk("ext4", 100 * MB)
     daemon = sluiced(
         {"tap0": replay(source(dir), infinite=True, rate=20_000)},
-        root=place / "root", storage={"quota": "100%"},
+        root=place / "root",
+        storage={"quota": "100%"},
     )
     daemon.allow("space|disk|quota")
     fill(place, 0)
@@ -138,9 +145,13 @@ def deny_io_uring():
     """In the child, before exec: the io_uring system calls (425 to 427) fail with EPERM."""
     audit = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[platform.machine()]
     code = (
-        (0x20, 0, 0, 4), (0x15, 0, 3, audit),  # another architecture: allow
-        (0x20, 0, 0, 0), (0x35, 0, 1, 425), (0x25, 0, 1, 427),
-        (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | errno.EPERM),
+        (0x20, 0, 0, 4),
+        (0x15, 0, 3, audit),  # another architecture: allow
+        (0x20, 0, 0, 0),
+        (0x35, 0, 1, 425),
+        (0x25, 0, 1, 427),
+        (0x06, 0, 0, 0x7FFF0000),
+        (0x06, 0, 0, 0x00050000 | errno.EPERM),
     )
     program = b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
     buffer = ctypes.create_string_buffer(program)
@@ -163,15 +174,21 @@ def whole_capture(daemon, packets=20_000):
 
 @pytest.mark.sanitize
 def test_io_uring_denied(sluiced, dir):
-    daemon = sluiced({"tap0": replay(source(dir), infinite=True, rate=20_000)}, preexec=deny_io_uring)
+    daemon = sluiced(
+        {"tap0": replay(source(dir), infinite=True, rate=20_000)}, preexec=deny_io_uring
+    )
     daemon.allow("io_uring")
     assert not whole_capture(daemon), "an io_uring in spite of the ban"
 
 
 def test_io_uring_used_where_allowed(sluiced, dir):
-    done = run("/usr/bin/python3", "-c",
-               "import ctypes,sys; b=ctypes.create_string_buffer(256);"
-               "sys.exit(ctypes.CDLL(None).syscall(425, 8, b) < 0)", check=False)
+    done = run(
+        "/usr/bin/python3",
+        "-c",
+        "import ctypes,sys; b=ctypes.create_string_buffer(256);"
+        "sys.exit(ctypes.CDLL(None).syscall(425, 8, b) < 0)",
+        check=False,
+    )
     if done.returncode != 0:
         pytest.skip("this machine allows no io_uring")
     daemon = sluiced({"tap0": replay(source(dir), infinite=True, rate=20_000)})
