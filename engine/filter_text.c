@@ -230,6 +230,7 @@ static bool prefix_is_hopeless(struct text *text, uint32_t n)
 		"1:2:3:4:5:6",
 		"0] = 0",
 		"255.0.0.0",
+		"[0] = 0",
 		"and ip",
 		"> 0",
 	};
