@@ -49,8 +49,8 @@ static const struct json_field filter_fields[] = {
 	{"protocol", JSON_KIND_INTEGER, offsetof(struct filter_v1, protocol), .max = 255,
 		.help = "an IP protocol number"},
 };
-static const struct json_shape filter_shape = {
-	JSON_SHAPE_FIELDS(filter_fields), .unknown_ignored = true, .null_is_absent = true};
+static const struct json_shape filter_shape = {JSON_SHAPE_FIELDS(filter_fields),
+	.unknown_ignored = true, .null_is_absent = true, .real_is_integer = true};
 
 static const char *const type_words[] = {"simple", "full", NULL}; /* as enum cloudflare_type */
 static const char *const system_words[] = {"magic-transit", NULL};
@@ -59,8 +59,8 @@ static const struct json_field type_fields[] = {
 	{"type", JSON_KIND_WORD, offsetof(struct create, type), .required = true,
 		.words = type_words, .help = "simple or full"},
 };
-static const struct json_shape type_shape = {
-	JSON_SHAPE_FIELDS(type_fields), .unknown_ignored = true, .null_is_absent = true};
+static const struct json_shape type_shape = {JSON_SHAPE_FIELDS(type_fields),
+	.unknown_ignored = true, .null_is_absent = true, .real_is_integer = true};
 
 #define SYSTEM_FIELD                                                                     \
 	{                                                                                \
@@ -112,9 +112,9 @@ static const struct json_field full_fields[] = {
 
 static const struct json_shape shapes[] = {
 	[CLOUDFLARE_SIMPLE] = {JSON_SHAPE_FIELDS(simple_fields), .unknown_ignored = true,
-		.null_is_absent = true},
+		.null_is_absent = true, .real_is_integer = true},
 	[CLOUDFLARE_FULL] = {JSON_SHAPE_FIELDS(full_fields), .unknown_ignored = true,
-		.null_is_absent = true},
+		.null_is_absent = true, .real_is_integer = true},
 };
 
 static int colo_check(

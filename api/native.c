@@ -35,12 +35,13 @@ static void health_show(struct request *request);
 
 static const struct route routes[] = {
 	{METHOD_POST, "/api/v1/captures", ROLE_OPERATOR, captures_create},
-	{METHOD_GET, "/api/v1/captures", ROLE_VIEWER, captures_list},
+	{METHOD_GET, "/api/v1/captures", ROLE_VIEWER, captures_list, "state limit cursor"},
 	{METHOD_GET, "/api/v1/captures/{id}", ROLE_VIEWER, capture_show},
 	{METHOD_PATCH, "/api/v1/captures/{id}", ROLE_OPERATOR, capture_change},
 	{METHOD_DELETE, "/api/v1/captures/{id}", ROLE_OPERATOR, capture_delete},
 	{METHOD_POST, "/api/v1/captures/{id}/stop", ROLE_OPERATOR, capture_stop},
-	{METHOD_GET, "/api/v1/captures/{id}/download", ROLE_VIEWER, capture_download},
+	{METHOD_GET, "/api/v1/captures/{id}/download", ROLE_VIEWER, capture_download,
+		"format partial"},
 	{METHOD_GET, "/api/v1/ports", ROLE_VIEWER, ports_show},
 	{METHOD_GET, "/api/v1/status", ROLE_VIEWER, status_show},
 	{METHOD_GET, "/api/v1/tokens", ROLE_ADMIN, tokens_list},
@@ -56,6 +57,7 @@ const struct vendor native_vendor = {
 	.credentials = AUTH_BEARER,
 	.error = native_error,
 	.error_type = "application/problem+json",
+	.strict = true,
 };
 
 void native_start(const struct config *config)
@@ -73,9 +75,14 @@ static void err_reply(struct request *request, const struct err *err)
 	route_error(request, status, err);
 }
 
-/* A body that says that it is something else is not taken for JSON (415). */
+/*
+ * A body that says that it is something else is not taken for JSON (415). What curl -d says when
+ * nobody tells it otherwise is let through: no browser sends our Authorization with a form.
+ */
 static bool body_is_json(struct request *request)
 {
+	static const char *const types[] = {
+		"application/json", "application/x-www-form-urlencoded"};
 	const char *type = server_header(request, "Content-Type");
 	struct err err;
 	size_t len;
@@ -83,8 +90,9 @@ static bool body_is_json(struct request *request)
 	if (request->body_len == 0 || type == NULL)
 		return true;
 	len = strcspn(type, "; \t");
-	if (len == 16 && strncasecmp(type, "application/json", len) == 0)
-		return true;
+	for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (len == strlen(types[i]) && strncasecmp(type, types[i], len) == 0)
+			return true;
 	if (len > 5 && strncasecmp(type + len - 5, "+json", 5) == 0)
 		return true;
 	err_set(&err, EINVAL, NULL, "the body must be application/json, not \"%.*s\"",

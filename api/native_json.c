@@ -75,11 +75,11 @@ static const struct json_field output_fields[] = {
 static const struct json_shape output_shape = {JSON_SHAPE_FIELDS(output_fields)};
 
 static const struct json_field request_fields[] = {
-	{"name", JSON_KIND_TEXT, offsetof(struct native_request, name), .max = SESSION_NAME_MAX - 1,
-		.help = "a name for people"},
+	{"name", JSON_KIND_LINES, offsetof(struct native_request, name),
+		.max = SESSION_NAME_MAX - 1, .help = "a name for people"},
 	{"ports", JSON_KIND_TEXTS, offsetof(struct native_request, ports), .min = 1,
 		.max = CONFIG_PORTS_MAX, .help = "names of ports; left out: all of the account's"},
-	{"filter", JSON_KIND_TEXT, offsetof(struct native_request, filter),
+	{"filter", JSON_KIND_LINES, offsetof(struct native_request, filter),
 		.max = FILTER_EXPRESSION_MAX - 1, .help = "a pcap filter expression"},
 	{"sampling", JSON_KIND_OBJECT, offsetof(struct native_request, sampling),
 		.shape = &sampling_shape, .help = "which of the matching packets are kept"},
@@ -101,7 +101,7 @@ struct native_patch {
 };
 
 static const struct json_field patch_fields[] = {
-	{"name", JSON_KIND_TEXT, offsetof(struct native_patch, name), .max = SESSION_NAME_MAX - 1,
+	{"name", JSON_KIND_LINES, offsetof(struct native_patch, name), .max = SESSION_NAME_MAX - 1,
 		.help = "a name for people"},
 	{"notes", JSON_KIND_LINES, offsetof(struct native_patch, notes),
 		.max = SESSION_NOTES_MAX - 1, .help = "text for people"},
@@ -551,28 +551,49 @@ json_t *native_status(void)
 	return json;
 }
 
+/* What to say when the error was found where no field or value is known. */
+static const char *error_text(int status)
+{
+	static const struct {
+		int status;
+		const char *text;
+	} rows[] = {
+		{400, "this is not a well-formed HTTP/1.1 request"},
+		{404, "there is nothing at this path"},
+		{413, "a request body may have at most 1048576 bytes"},
+		{501, "this method is not known here"},
+	};
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (rows[i].status == status)
+			return rows[i].text;
+	return server_phrase(status);
+}
+
+/* "limits.packets" as a JSON Pointer. */
+static json_t *pointer_json(const char *field)
+{
+	char text[sizeof(((struct err *)0)->field) + 1];
+
+	snprintf(text, sizeof(text), "/%s", field);
+	for (char *c = text; *c != '\0'; c++)
+		if (*c == '.')
+			*c = '/';
+	return json_text(text);
+}
+
 json_t *native_error(int status, const struct err *err)
 {
-	char text[sizeof(err->field) + 1];
+	char detail[sizeof(err->field) + sizeof(err->text) + 4];
 	json_t *json = json_object();
 
+	snprintf(detail, sizeof(detail), "%s%s%s", err->field, err->field[0] != '\0' ? ": " : "",
+		err->text[0] != '\0' ? err->text : error_text(status));
 	put(json, "type", json_string("about:blank"));
 	put(json, "title", json_string(server_phrase(status)));
 	put_count(json, "status", status);
-	if (err->field[0] != '\0') {
-		json_t *detail = json_sprintf("%s: %s", err->field, err->text);
-
-		put(json, "detail", detail != NULL ? detail : json_text(err->text));
-	} else {
-		put(json, "detail",
-			json_text(err->text[0] != '\0' ? err->text : server_phrase(status)));
-	}
-	if (status == 400 && err->field[0] != '\0') {
-		snprintf(text, sizeof(text), "/%s", err->field);
-		for (char *c = text; *c != '\0'; c++)
-			if (*c == '.')
-				*c = '/';
-		put(json, "pointer", json_text(text));
-	}
+	put(json, "detail", json_text(detail));
+	if (status == 400 && err->field[0] != '\0')
+		put(json, "pointer", pointer_json(err->field));
 	return json;
 }

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,36 @@ const char *request_param(const struct request *request, const char *name)
 	return NULL;
 }
 
+static bool word_in(const char *word, const char *words)
+{
+	size_t len = strlen(word);
+
+	for (const char *at = words; at != NULL && *at != '\0'; at += strspn(at, " ")) {
+		size_t n = strcspn(at, " ");
+
+		if (n == len && memcmp(at, word, n) == 0)
+			return true;
+		at += n;
+	}
+	return false;
+}
+
+int request_params_check(const struct request *request, const char *known, struct err *err)
+{
+	for (unsigned i = 0; i < request->n_params; i++) {
+		const char *name = request->params[i].name;
+		char shown[32];
+
+		snprintf(shown, sizeof(shown), "%.30s", name);
+		if (!word_in(name, known))
+			return err_set(err, EINVAL, shown, "is not a known parameter; known: %s",
+				known != NULL ? known : "none");
+		if (request_param(request, name) != request->params[i].value)
+			return err_set(err, EINVAL, shown, "is given twice");
+	}
+	return 0;
+}
+
 int request_param_number(const struct request *request, const char *name, uint64_t min,
 	uint64_t max, uint64_t fallback, uint64_t *number, struct err *err)
 {
@@ -55,8 +86,8 @@ int request_param_number(const struct request *request, const char *name, uint64
 	if (!isdigit((unsigned char)*text) || *end != '\0' || errno != 0 || *number < min ||
 		*number > max)
 		return err_set(err, EINVAL, name,
-			"must be a whole number from %" PRIu64 " to %" PRIu64 ", not \"%.40s\"",
-			min, max, text);
+			"must be an integer from %" PRIu64 " to %" PRIu64 ", not \"%.40s\"", min,
+			max, text);
 	return 0;
 }
 
@@ -90,16 +121,15 @@ static int segments_cut(struct request *request, char *path)
 	char *save, *next;
 
 	if (*path != '/')
-		return *path == '\0' ? 0 : -EINVAL;
+		return *path == '\0' ? 0 : -ENOENT;
 	if (path[1] == '\0')
 		return 0;
 	for (save = path + 1; save != NULL; save = next) {
 		next = strchr(save, '/');
 		if (next != NULL)
 			*next++ = '\0';
-		if (request->n_segments == REQUEST_SEGMENTS_MAX || text_decode(save, false) < 0 ||
-			strcmp(save, ".") == 0 || strcmp(save, "..") == 0)
-			return -EINVAL;
+		if (request->n_segments == REQUEST_SEGMENTS_MAX || text_decode(save, false) < 0)
+			return -ENOENT;
 		request->segments[request->n_segments++] = save;
 	}
 	return 0;

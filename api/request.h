@@ -68,14 +68,16 @@ struct request {
 
 /*
  * Cut path and query (NULL: none) into segments and params, percent-decoded, in one allocation at
- * request->text. -EINVAL: a bad escape, a NUL or a control character, not UTF-8, "." or "..", or
- * more parts than fit; -ENOMEM.
+ * request->text. -ENOENT: a path that names nothing, for a bad escape, a control character, what is
+ * not UTF-8, or more segments than any route has; -EINVAL: the same of the query; -ENOMEM.
  */
 int request_target_parse(struct request *request, const char *path, const char *query);
 
 /* The value of a query parameter, NULL if it was not given. */
 const char *request_param(const struct request *request, const char *name);
-/* A query parameter as a whole number in min..max; fallback if it was not given. 0 or -EINVAL. */
+/* Refuse parameters that are not among known ("limit cursor"; NULL: none), or given twice. */
+int request_params_check(const struct request *request, const char *known, struct err *err);
+/* A query parameter as an integer in min..max; fallback if it was not given. 0 or -EINVAL. */
 int request_param_number(const struct request *request, const char *name, uint64_t min,
 	uint64_t max, uint64_t fallback, uint64_t *number, struct err *err);
 

@@ -31,6 +31,7 @@ static const struct config *route_config;
 static bool path_matches(const char *pattern, const char *const *segments, unsigned n);
 static void method_refuse(struct request *request, unsigned allowed);
 static bool bearer_check(struct request *request);
+static bool params_check(struct request *request);
 
 void route_start(const struct config *config)
 {
@@ -48,7 +49,8 @@ void route_dispatch(struct request *request)
 		route_error(request, 404, &none);
 	else if (request->route == NULL)
 		method_refuse(request, allowed);
-	else if (request->route->role == ROLE_NONE || bearer_check(request))
+	else if ((request->route->role == ROLE_NONE || bearer_check(request)) &&
+		 params_check(request))
 		request->route->handle(request);
 }
 
@@ -221,4 +223,15 @@ static bool bearer_check(struct request *request)
 		return false;
 	}
 	return true;
+}
+
+static bool params_check(struct request *request)
+{
+	struct err err;
+
+	if (!request->vendor->strict ||
+		request_params_check(request, request->route->params, &err) == 0)
+		return true;
+	route_error(request, 400, &err);
+	return false;
 }

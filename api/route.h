@@ -17,6 +17,8 @@ struct route {
 			       placeholder */
 	enum role role;     /* the least that may; ROLE_NONE: open, nobody is asked who they are */
 	void (*handle)(struct request *request);
+	const char *params; /* names in the query, "limit cursor"; others are refused by strict
+			       vendors */
 };
 
 struct vendor {
@@ -27,6 +29,7 @@ struct vendor {
 	/* The body of an error that no handler of the vendor made; err may be all zero. */
 	json_t *(*error)(int status, const struct err *err);
 	const char *error_type; /* its Content-Type */
+	bool strict;            /* unknown and repeated query parameters are errors */
 };
 
 /* Before the server starts: config tells which vendors are there. */

@@ -744,7 +744,7 @@ static void conn_request(struct evhttp_request *evreq, void *arg)
 	}
 	request = request_new(conn, &rc);
 	if (request == NULL) {
-		request_refuse(evreq, conn, rc == -EINVAL ? 400 : 503);
+		request_refuse(evreq, conn, rc == -ENOENT ? 404 : rc == -EINVAL ? 400 : 503);
 		return;
 	}
 	if (body_unread(evreq))

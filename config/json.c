@@ -14,13 +14,13 @@
 /* Doubles hold whole numbers exactly up to here. */
 #define WHOLE_MAX 9007199254740992.0
 
-typedef int json_read(
-	const json_t *value, const struct json_field *field, void *to, struct err *err);
+typedef int json_read(const json_t *value, const struct json_field *field,
+	const struct json_shape *shape, void *to, struct err *err);
 
 static int depth_check(const char *text, size_t len, struct err *err);
 static void text_clean(char *text);
-static int member_decode(const json_t *object, const struct json_field *field, bool null_is_absent,
-	void *out, struct err *err);
+static int member_decode(const json_t *object, const struct json_field *field,
+	const struct json_shape *shape, void *out, struct err *err);
 static int unknown_refuse(const json_t *object, const struct json_shape *shape, struct err *err);
 static json_read text_read, bool_read, integer_read, number_read, word_read, texts_read,
 	object_read;
@@ -53,7 +53,7 @@ int json_decode(const json_t *object, const struct json_shape *shape, void *out,
 			return rc;
 	}
 	for (unsigned i = 0; i < shape->n_fields; i++) {
-		rc = member_decode(object, &shape->fields[i], shape->null_is_absent, out, err);
+		rc = member_decode(object, &shape->fields[i], shape, out, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -148,8 +148,8 @@ static int unknown_refuse(const json_t *object, const struct json_shape *shape, 
 	return 0;
 }
 
-static int member_decode(const json_t *object, const struct json_field *field, bool null_is_absent,
-	void *out, struct err *err)
+static int member_decode(const json_t *object, const struct json_field *field,
+	const struct json_shape *shape, void *out, struct err *err)
 {
 	static json_read *const readers[] = {
 		[JSON_KIND_TEXT] = text_read,
@@ -163,12 +163,12 @@ static int member_decode(const json_t *object, const struct json_field *field, b
 	};
 	const json_t *value = json_object_get(object, field->name);
 
-	if (value == NULL || (null_is_absent && json_is_null(value))) {
+	if (value == NULL || (shape->null_is_absent && json_is_null(value))) {
 		if (!field->required)
 			return 0;
 		return err_set(err, EINVAL, field->name, "is required: %s", field->help);
 	}
-	return readers[field->kind](value, field, (char *)out + field->offset, err);
+	return readers[field->kind](value, field, shape, (char *)out + field->offset, err);
 }
 
 /* Fill err: the value is not what expected says. */
@@ -210,7 +210,8 @@ static bool text_has_controls(const char *text, bool lines)
 	return false;
 }
 
-static int text_read(const json_t *value, const struct json_field *field, void *to, struct err *err)
+static int text_read(const json_t *value, const struct json_field *field,
+	const struct json_shape *shape, void *to, struct err *err)
 {
 	const char *text = json_string_value(value);
 	size_t len = json_string_length(value);
@@ -229,7 +230,8 @@ static int text_read(const json_t *value, const struct json_field *field, void *
 	return 0;
 }
 
-static int bool_read(const json_t *value, const struct json_field *field, void *to, struct err *err)
+static int bool_read(const json_t *value, const struct json_field *field,
+	const struct json_shape *shape, void *to, struct err *err)
 {
 	if (!json_is_boolean(value))
 		return value_refuse(value, field, err, "true or false");
@@ -237,24 +239,25 @@ static int bool_read(const json_t *value, const struct json_field *field, void *
 	return 0;
 }
 
-static int integer_read(
-	const json_t *value, const struct json_field *field, void *to, struct err *err)
+static int integer_read(const json_t *value, const struct json_field *field,
+	const struct json_shape *shape, void *to, struct err *err)
 {
 	double real = json_real_value(value);
 	json_int_t number = json_integer_value(value);
 
-	if (json_is_real(value) && floor(real) == real && fabs(real) <= WHOLE_MAX)
+	if (shape->real_is_integer && json_is_real(value) && floor(real) == real &&
+		fabs(real) <= WHOLE_MAX)
 		number = (json_int_t)real;
 	else if (!json_is_integer(value))
-		return range_refuse(value, field, err, "a whole number");
+		return range_refuse(value, field, err, "an integer");
 	if (number < field->min || number > field->max)
-		return range_refuse(value, field, err, "a whole number");
+		return range_refuse(value, field, err, "an integer");
 	*(uint64_t *)to = (uint64_t)number;
 	return 0;
 }
 
-static int number_read(
-	const json_t *value, const struct json_field *field, void *to, struct err *err)
+static int number_read(const json_t *value, const struct json_field *field,
+	const struct json_shape *shape, void *to, struct err *err)
 {
 	double number = json_number_value(value);
 
@@ -264,7 +267,8 @@ static int number_read(
 	return 0;
 }
 
-static int word_read(const json_t *value, const struct json_field *field, void *to, struct err *err)
+static int word_read(const json_t *value, const struct json_field *field,
+	const struct json_shape *shape, void *to, struct err *err)
 {
 	const char *text = json_string_value(value);
 	char expected[160] = "one of: ";
@@ -287,8 +291,8 @@ static int word_read(const json_t *value, const struct json_field *field, void *
 	return value_refuse(value, field, err, expected);
 }
 
-static int texts_read(
-	const json_t *value, const struct json_field *field, void *to, struct err *err)
+static int texts_read(const json_t *value, const struct json_field *field,
+	const struct json_shape *shape, void *to, struct err *err)
 {
 	const struct json_field item = {.kind = JSON_KIND_TEXT, .min = 1, .max = 255};
 	struct json_texts *texts = to;
@@ -298,7 +302,7 @@ static int texts_read(
 
 	if (!json_is_array(value) || n < (size_t)field->min || n > (size_t)field->max ||
 		n > JSON_TEXTS_MAX) {
-		snprintf(expected, sizeof(expected), "a list of %lld to %lld strings",
+		snprintf(expected, sizeof(expected), "an array of %lld to %lld strings",
 			(long long)field->min, (long long)field->max);
 		return value_refuse(value, field, err, expected);
 	}
@@ -309,15 +313,15 @@ static int texts_read(
 
 		snprintf(name, sizeof(name), "%s.%zu", field->name, i);
 		one.name = name;
-		rc = text_read(json_array_get(value, i), &one, &texts->item[i], err);
+		rc = text_read(json_array_get(value, i), &one, shape, &texts->item[i], err);
 		if (rc < 0)
 			return rc;
 	}
 	return 0;
 }
 
-static int object_read(
-	const json_t *value, const struct json_field *field, void *to, struct err *err)
+static int object_read(const json_t *value, const struct json_field *field,
+	const struct json_shape *shape, void *to, struct err *err)
 {
 	if (!json_is_object(value))
 		return value_refuse(value, field, err, "an object");

@@ -26,7 +26,7 @@ enum json_kind {
 	JSON_KIND_TEXT,    /* const char *, borrowed from the document; min..max are bytes */
 	JSON_KIND_LINES,   /* the same; line feeds and tabs are allowed in it */
 	JSON_KIND_BOOL,    /* bool */
-	JSON_KIND_INTEGER, /* uint64_t; 300.0 is a whole number too */
+	JSON_KIND_INTEGER, /* uint64_t */
 	JSON_KIND_NUMBER,  /* double */
 	JSON_KIND_WORD,    /* unsigned: the position in words */
 	JSON_KIND_TEXTS,   /* struct json_texts; min..max are how many */
@@ -56,6 +56,7 @@ struct json_shape {
 	unsigned n_fields;
 	bool unknown_ignored; /* else an unknown member is an error */
 	bool null_is_absent;  /* else null is a wrong type */
+	bool real_is_integer; /* 300.0 will do for 300; else it is a wrong type */
 };
 
 #define JSON_SHAPE_FIELDS(table) .fields = (table), .n_fields = sizeof(table) / sizeof((table)[0])

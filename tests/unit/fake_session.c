@@ -171,6 +171,7 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
 {
 	struct session *session;
 	struct session_info *info;
+	unsigned n;
 
 	fake.spec = *spec;
 	if (fake.err.code != 0) {
@@ -216,9 +217,11 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
 	if (fake.newest != NULL)
 		fake.newest->newer = session;
 	fake.newest = session;
+	/* As many packets as its limit, at once: large files for tests of downloads. */
+	n = spec->limit_packets != 0 ? (unsigned)spec->limit_packets : 10;
 	if (info->output == OUTPUT_FILE)
-		fake_file_write(session, 0, 10);
-	info->ledger.offered = info->ledger.accepted = info->ledger.written = 10;
+		fake_file_write(session, 0, n);
+	info->ledger.offered = info->ledger.accepted = info->ledger.written = n;
 	done(session, NULL, arg);
 }
 
