@@ -222,6 +222,8 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
 	if (info->output == OUTPUT_FILE)
 		fake_file_write(session, 0, n);
 	info->ledger.offered = info->ledger.accepted = info->ledger.written = n;
+	if (spec->limit_packets != 0)
+		session_stop(session, END_packet_limit, NULL, NULL);
 	done(session, NULL, arg);
 }
 
