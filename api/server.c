@@ -336,7 +336,9 @@ static struct addrinfo *address_parse(const char *address)
 	struct addrinfo *info = NULL;
 	size_t len;
 
-	if (colon == NULL)
+	/* getaddrinfo would take 99999 modulo 65536. */
+	if (colon == NULL || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
+		strlen(colon + 1) > 5 || atoi(colon + 1) > UINT16_MAX)
 		return NULL;
 	len = colon - address;
 	if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {

@@ -241,7 +241,8 @@ void session_stop(struct session *session, enum end_reason reason, session_done 
 void session_delete(struct session *session, session_done *done, void *arg)
 {
 	session_free(session);
-	done(NULL, NULL, arg);
+	if (done != NULL)
+		done(NULL, NULL, arg);
 }
 
 void session_update(
