@@ -110,12 +110,12 @@ static bool session_is_pcap(const struct session *session, const struct config_a
 /* The capture in the path, or NULL with 404 answered. */
 static struct session *pcap_find(struct request *request, struct session_info *info)
 {
-	const struct config_account *account = account_find(request);
 	const char *text = request_arg(request, 1);
+	const struct config_account *account = account_find(request);
 	struct session *session = NULL;
 	struct uuid id;
 
-	if (account == NULL)
+	if (account == NULL) /* and request is answered and gone */
 		return NULL;
 	if (strlen(text) == PCAP_ID_LEN && uuid_parse(text, PCAP_ID_LEN, &id))
 		session = session_find(&id);

@@ -245,6 +245,28 @@ static void no_route_is_open_by_mistake(void **state)
 	expect(ask(NULL, "GET", "/healthz", NULL, NULL), 200);
 }
 
+/* All of an account, or of a capture, that is not there: whatever is asked, 404. */
+static void what_is_not_there_is_404(void **state)
+{
+	static const struct vendor *const vendors[] = {&native_vendor, &cloudflare_vendor};
+
+	for (unsigned i = 0; i < 2; i++) {
+		for (unsigned k = 0; k < vendors[i]->n_routes; k++) {
+			const struct route *route = &vendors[i]->routes[k];
+			char path[256];
+
+			if (strchr(route->path, '{') == NULL)
+				continue;
+			path_fill("", route->path, path);
+			expect(ask(admin, request_method_name(route->method), path, NULL, NULL),
+				404);
+		}
+	}
+	expect(ask(admin, "GET", "/", NULL, NULL), 404);
+	expect(ask(admin, "GET", PCAPS "/" ACCOUNT "/download", NULL, NULL), 404);
+	expect(ask(admin, "GET", PCAPS "/ownership", NULL, NULL), 404);
+}
+
 static void captures_live_and_die(void **state)
 {
 	char path[128];
@@ -848,6 +870,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_route_is_open_by_mistake),
+		cmocka_unit_test(what_is_not_there_is_404),
 		cmocka_unit_test(captures_live_and_die),
 		cmocka_unit_test(other_accounts_captures_are_not_there),
 		cmocka_unit_test(lists_have_pages),
