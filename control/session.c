@@ -996,6 +996,11 @@ static void recover_done(struct job *job)
 	struct session_job *work = (struct session_job *)job;
 	struct session *session = work->session;
 
+	if (work->rc == -ECANCELED) {
+		/* The daemon is going down; the next one begins anew. */
+		job_end(work);
+		return;
+	}
 	session->reason = END_recovered;
 	if (work->rc != 0) {
 		log_error("a capture of an earlier run cannot be recovered: %s", work->err.text);
