@@ -78,7 +78,8 @@ struct filter *filter_new(const struct filter_code *code, struct err *err)
 
 struct filter *filter_get(struct filter *filter)
 {
-	filter->refs++;
+	if (filter != NULL)
+		filter->refs++;
 	return filter;
 }
 
