@@ -726,7 +726,7 @@ static void fail_free(struct session *session)
 		struct session_waiter *waiter = closed->arg;
 
 		session->closed = closed->next;
-		waiter->done(NULL, &no_error, waiter->arg);
+		waiter->done(NULL, NULL, waiter->arg);
 		free(waiter);
 		free(closed);
 	}
@@ -1127,7 +1127,7 @@ static void delete_done(struct job *job)
 	while (waiter != NULL) {
 		struct session_waiter *next = waiter->next;
 
-		waiter->done(NULL, &err, waiter->arg);
+		waiter->done(NULL, err.code != 0 ? &err : NULL, waiter->arg);
 		free(waiter);
 		waiter = next;
 	}
