@@ -680,6 +680,9 @@ static void start_published(struct publish_wait *wait)
 
 	run->start_pending = false;
 	waiters_tell(&run->started, run->session, &no_error);
+	/* A stop may have come before there was anything to stop. */
+	if (run->tap != NULL)
+		session_event(run->session);
 	end_check(run->session);
 }
 
@@ -854,6 +857,7 @@ static void files_finished(void *arg, const struct err *err)
 	if (err->code != 0) {
 		log_error("capture cannot be closed: %s", err->text);
 		session_message_set(session, err->text);
+		session->ledger.durable = capture_durable_packets(run->capture);
 	}
 	end_check(session);
 }
