@@ -60,7 +60,7 @@ class Statistics:
             value = options.get(code)
             setattr(self, name, None if value is None else int.from_bytes(value[0], "little"))
         self.start, self.end = _halves(options, 2), _halves(options, 3)
-        self.tail_gap = None
+        self.tail_gap = 0  # said only where packets were lost behind the last one
         for comment in options.get(1, []):
             for word in comment.decode().split():
                 if word.startswith("tail_gap="):
@@ -261,7 +261,7 @@ def _check_closed(cap):
         f"{len(section.interfaces)} interfaces, closing statistics of {covered}",
     )
     for s in section.statistics:
-        for name in ("filteraccept", "osdrop", "usrdeliv", "tail_gap", "start", "end"):
+        for name in ("filteraccept", "osdrop", "usrdeliv", "start", "end"):
             _need(
                 getattr(s, name) is not None, 0, f"statistics of interface {s.interface}: no {name}"
             )
@@ -298,7 +298,7 @@ def books(capture, file=None):
         return residuals
     statistics = file.statistics
     claimed = sum(file.dropcount)
-    tail = sum(s.tail_gap or 0 for s in statistics)
+    tail = sum(s.tail_gap for s in statistics)
     residuals["F1 packet blocks - written"] = len(file) - ledger["written"]
     residuals["F2 block lengths - file size"] = file.blocks_size - file.size
     residuals["F2 size_bytes - file size"] = capture["size_bytes"] - file.size
