@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * What the control thread tells about the whole: storage use, risk, the bottleneck. Control thread only.
+ * What the control thread tells about the whole: storage use, risk, the bottleneck. Control thread
+ * only.
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "config/config.h"
+#include "config/err.h"
+
+struct event_base;
 
 struct control_status {
 	uint64_t uptime_ns;
@@ -16,8 +22,18 @@ struct control_status {
 	uint64_t storage_quota_bytes;
 	uint64_t at_risk_packets; /* written and not yet durable, all sessions */
 	uint64_t at_risk_bytes;
-	const char *bottleneck; /* NULL, "nic", "rx_core", "blocks" or "disk": over the last seconds */
+	const char
+		*bottleneck; /* NULL, "nic", "rx_core", "blocks" or "disk": over the last seconds */
 };
 void control_status(struct control_status *status);
+
+/*
+ * main, engine running: open the storage root, start the workers and the ports that always run, load
+ * what is on disk. 0 or -errno with err; control_stop follows in each case.
+ */
+int control_start(const struct config *config, struct event_base *base, struct err *err);
+/* main, the loop has ended: end running captures (reason shutdown), close their files, stop the workers.
+ * Unfinished merges go on at the next start. */
+void control_stop(void);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * The door of control: sessions. Everything here is for the control thread only, and nothing blocks:
- * what needs a disk, a device or a compiler goes to a worker and comes back through a callback.
+ * The door of control: sessions. Everything here is for the control thread only, and nothing
+ * blocks: what needs a disk, a device or a compiler goes to a worker and comes back through a
+ * callback.
  *
  * States:  starting -> running -> stopping -> [converting] -> complete
  *                 \________________\______________\______> failed
@@ -23,23 +24,23 @@
 #define SESSION_NAME_MAX   256 /* bytes with NUL, UTF-8 */
 #define SESSION_NOTES_MAX  4096
 #define SESSION_VENDOR_MAX 8192
-#define SESSION_MAX	   100000 /* records that are kept in memory */
+#define SESSION_MAX        100000 /* records that are kept in memory */
 
 #define SESSION_STATES(X) \
-	X(starting) \
-	X(running) \
-	X(stopping) \
-	X(converting) \
-	X(uploading) \
-	X(complete) \
-	X(failed) \
+	X(starting)       \
+	X(running)        \
+	X(stopping)       \
+	X(converting)     \
+	X(uploading)      \
+	X(complete)       \
+	X(failed)         \
 	X(deleted)
 
 enum session_state {
 #define X(name) SESSION_##name,
 	SESSION_STATES(X)
 #undef X
-	SESSION_STATE_COUNT,
+		SESSION_STATE_COUNT,
 };
 
 #define SESSION_DIALECTS(X) X(native) X(cloudflare) X(nsx) X(citrix) X(mist)
@@ -48,7 +49,7 @@ enum session_dialect {
 #define X(name) DIALECT_##name,
 	SESSION_DIALECTS(X)
 #undef X
-	DIALECT_COUNT,
+		DIALECT_COUNT,
 };
 
 enum session_output { OUTPUT_FILE, OUTPUT_NONE };
@@ -62,7 +63,7 @@ struct session_spec {
 	enum session_dialect dialect;
 	unsigned n_ports;
 	uint8_t ports[CONFIG_PORTS_MAX]; /* engine port indexes, no repeats; n_ports >= 1 */
-	const char *filter;		 /* NULL or "" = everything */
+	const char *filter;              /* NULL or "" = everything */
 	enum sample_mode sample_mode;
 	uint64_t sample_n;
 	uint64_t snaplen_bytes; /* 0 = whole packets */
@@ -72,19 +73,21 @@ struct session_spec {
 	uint64_t limit_ns;
 	uint64_t limit_file_bytes;
 	enum session_output output;
-	const char *vendor; /* the dialect's own JSON object as text, kept with the record; NULL = none */
+	const char *vendor; /* the dialect's own JSON object as text, kept with the record; NULL =
+			       none */
 };
 
 struct session; /* members are read through the functions below and struct session_info */
 
-/* A consistent view; strings belong to the session and live until the next return to the event loop. */
+/* A consistent view; strings belong to the session and live until the next return to the event
+ * loop. */
 struct session_info {
 	struct uuid id;
 	const char *name, *notes, *account, *owner, *filter, *vendor; /* never NULL but vendor */
 	enum session_dialect dialect;
 	enum session_state state;
 	enum end_reason reason; /* END_none while running */
-	const char *message;	/* NULL, or a sentence for the user (why it failed) */
+	const char *message;    /* NULL, or a sentence for the user (why it failed) */
 	unsigned n_ports;
 	const char *ports[CONFIG_PORTS_MAX]; /* names */
 	enum filter_engine filter_engine;
@@ -95,7 +98,7 @@ struct session_info {
 	uint64_t limit_packets, limit_bytes, limit_ns, limit_file_bytes;
 	enum session_output output;
 	uint64_t created_ns, started_ns, ended_ns; /* wall clock; 0 = not yet */
-	uint64_t size_bytes;			   /* of the file; while running: of its lanes so far */
+	uint64_t size_bytes; /* of the file; while running: of its lanes so far */
 	struct ledger ledger;
 	bool queued; /* converting: the merge waits for its turn */
 };
@@ -105,8 +108,8 @@ void session_info(const struct session *session, struct session_info *info);
  * Check spec (bounds, names, filter), make the files, start. done is called exactly once, possibly
  * before session_create returns: session NULL and err filled (field names are the native API's:
  * "filter", "limits.packets", "ports", ...; code EINVAL bad value, EAGAIN engine full, ENOSPC no
- * storage, ENODEV port unusable, EPERM "capture.endless"), or the session, in state running (or already
- * further, if a limit ended it).
+ * storage, ENODEV port unusable, EPERM "capture.endless"), or the session, in state running (or
+ * already further, if a limit ended it).
  */
 typedef void session_done(struct session *session, const struct err *err, void *arg);
 void session_create(const struct session_spec *spec, session_done *done, void *arg);
@@ -117,12 +120,13 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
  */
 void session_stop(struct session *session, enum end_reason reason, session_done *done, void *arg);
 
-/* Stop if needed, remove the files and the record; then done(NULL, NULL, arg) or done(NULL, err, arg). */
+/* Stop if needed, remove the files and the record; then done(NULL, NULL, arg) or done(NULL, err,
+ * arg). */
 void session_delete(struct session *session, session_done *done, void *arg);
 
 /* Change name and/or notes (NULL = leave), write the record, then done. */
-void session_update(struct session *session, const char *name, const char *notes, session_done *done,
-	void *arg);
+void session_update(struct session *session, const char *name, const char *notes,
+	session_done *done, void *arg);
 /* Replace the vendor's JSON text (a stop request's time, say). */
 void session_vendor_set(struct session *session, const char *vendor);
 
@@ -142,10 +146,10 @@ void session_unwatch(struct session_watch *watch);
 /*
  * The files that hold the session's packets, in the order in which they are to be sent. A closed
  * capture has one part, whole. A running one has a part per lane, each good from its start to
- * size_bytes. fd is a new descriptor for reading (pread), owned by the caller; opening does not block
- * on the disk beyond a directory look-up, and is done on WORKER_READ by download code: session_parts
- * itself only fills path and size. Returns the number of parts, 0 when there is nothing to read
- * (output none, deleted).
+ * size_bytes. fd is a new descriptor for reading (pread), owned by the caller; opening does not
+ * block on the disk beyond a directory look-up, and is done on WORKER_READ by download code:
+ * session_parts itself only fills path and size. Returns the number of parts, 0 when there is
+ * nothing to read (output none, deleted).
  */
 struct session_part {
 	char path[CONFIG_TEXT_MAX + 128];

@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * Why an accepted packet is not in the file: one list feeds the enum, the JSON names, the metrics, the
- * client and the file's statistics.
+ * Why an accepted packet is not in the file: one list feeds the enum, the JSON names, the metrics,
+ * the client and the file's statistics.
  */
 #ifndef ENGINE_DROP_H
 #define ENGINE_DROP_H
 
 /*    name                 what happened */
-#define DROP_REASONS(X) \
+#define DROP_REASONS(X)                                                                 \
 	X(no_block, "no free block: the writer or the disk is slower than the traffic") \
-	X(oversize, "the source could not hand the frame over whole") \
-	X(encode_error, "the packet could not be framed") \
-	X(io_error, "the disk refused the data") \
-	X(no_space, "the disk is full") \
-	X(quota, "the storage quota is used up") \
-	X(writer_stopped, "the writer ended before the data was written") \
+	X(oversize, "the source could not hand the frame over whole")                   \
+	X(encode_error, "the packet could not be framed")                               \
+	X(io_error, "the disk refused the data")                                        \
+	X(no_space, "the disk is full")                                                 \
+	X(quota, "the storage quota is used up")                                        \
+	X(writer_stopped, "the writer ended before the data was written")               \
 	X(stream_backpressure, "the receiver of a stream is slower than the traffic")
 
 enum drop {
 #define X(name, help) DROP_##name,
 	DROP_REASONS(X)
 #undef X
-	DROP_COUNT,
+		DROP_COUNT,
 };
 
 #endif

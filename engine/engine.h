@@ -22,8 +22,8 @@
 #include "engine/tap.h"
 
 /*
- * Main thread: EAL, clock, arena, ports opened, RX lcores and writers running. config must outlive the
- * engine. After a failure nothing is left running; EAL cannot be started twice in a process.
+ * Main thread: EAL, clock, arena, ports opened, RX lcores and writers running. config must outlive
+ * the engine. After a failure nothing is left running; EAL cannot be started twice in a process.
  */
 int engine_start(const struct config *config, struct err *err);
 /* Main thread. All taps freed before. */
@@ -44,8 +44,8 @@ void engine_port_stop(struct port *port);
 void engine_refresh(void);
 
 /*
- * Control thread. These change the next rx_set; engine_commit publishes it. done(arg) is called on the
- * control thread (from engine_event_clear) once no lcore can see the set before it any more.
+ * Control thread. These change the next rx_set; engine_commit publishes it. done(arg) is called on
+ * the control thread (from engine_event_clear) once no lcore can see the set before it any more.
  * engine_port_poll puts a started port into the poll lists or takes it out.
  */
 void engine_port_poll(struct port *port, bool on);

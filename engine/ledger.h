@@ -25,8 +25,9 @@ struct ledger {
 	uint64_t in_flight; /* framed into blocks and not yet settled by a writer */
 	uint64_t unknown;   /* after a recovery: accepted, fate not known */
 	uint64_t dropped[DROP_COUNT];
-	uint64_t written_bytes;	   /* captured lengths of the written packets */
-	uint64_t stamps_raised;	   /* time stamps that were older than the one before and were raised to it */
+	uint64_t written_bytes; /* captured lengths of the written packets */
+	uint64_t stamps_raised; /* time stamps that were older than the one before and were raised
+				   to it */
 };
 
 #endif

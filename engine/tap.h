@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * A tap is the engine's view of one capture session: what to keep, and the lanes that carry it to its
- * sink. Made, added, ended and freed by the control thread; while published it is immutable but for
- * counters, the limit's remainders and the reason of its end.
+ * A tap is the engine's view of one capture session: what to keep, and the lanes that carry it to
+ * its sink. Made, added, ended and freed by the control thread; while published it is immutable but
+ * for counters, the limit's remainders and the reason of its end.
  *
  * Life, control side:                            engine side:
  *   tap_new
@@ -29,24 +29,24 @@
 #include "engine/ledger.h"
 
 /* Why a session ended: one list for the enum and the JSON names. */
-#define END_REASONS(X) \
-	X(none) \
-	X(stopped) \
+#define END_REASONS(X)  \
+	X(none)         \
+	X(stopped)      \
 	X(packet_limit) \
-	X(byte_limit) \
-	X(time_limit) \
-	X(file_limit) \
-	X(shutdown) \
-	X(disk_full) \
-	X(io_error) \
-	X(port_lost) \
+	X(byte_limit)   \
+	X(time_limit)   \
+	X(file_limit)   \
+	X(shutdown)     \
+	X(disk_full)    \
+	X(io_error)     \
+	X(port_lost)    \
 	X(recovered)
 
 enum end_reason {
 #define X(name) END_##name,
 	END_REASONS(X)
 #undef X
-	END_COUNT,
+		END_COUNT,
 };
 
 enum sample_mode { SAMPLE_NONE, SAMPLE_EVERY, SAMPLE_RANDOM, SAMPLE_FLOW };
@@ -57,43 +57,47 @@ enum sink_kind { SINK_FILE, SINK_NULL };
 
 struct tap_spec {
 	unsigned n_ports;
-	uint8_t ports[CONFIG_PORTS_MAX]; /* engine port indexes; the position is the pcapng interface id */
-	struct filter *filter;		 /* NULL = everything; tap_new takes its own reference */
+	uint8_t ports[CONFIG_PORTS_MAX]; /* engine port indexes; the position is the pcapng
+					    interface id */
+	struct filter *filter;           /* NULL = everything; tap_new takes its own reference */
 	enum sample_mode sample_mode;
 	uint32_t sample_n;
 	uint32_t snaplen_bytes; /* 1..TAP_SNAPLEN_MAX */
 	enum direction direction;
 	/* 0 = no limit */
 	uint64_t limit_packets;
-	uint64_t limit_bytes;	   /* sum of captured lengths */
-	uint64_t limit_file_bytes; /* what is left for packet blocks: header and trailer taken off */
-	uint64_t limit_ns;	   /* counted on the monotonic clock from tap_start */
+	uint64_t limit_bytes; /* sum of captured lengths */
+	uint64_t
+		limit_file_bytes; /* what is left for packet blocks: header and trailer taken off */
+	uint64_t limit_ns;        /* counted on the monotonic clock from tap_start */
 	enum sink_kind sink;
 };
 
 /* Per interface (port position) of a tap: what the file's statistics say. */
 struct tap_interface {
 	uint64_t filter_accepted; /* packets that passed filter and direction */
-	uint64_t dropped;	  /* accepted and lost */
+	uint64_t dropped;         /* accepted and lost */
 	uint64_t written;
 	uint64_t tail_gap; /* of dropped: after the interface's last packet; valid once drained */
 };
 
 struct tap;
 
-/* Control thread. NULL with err (ENOSPC: more lanes than blocks allow, field "engine.block_memory"). */
+/* Control thread. NULL with err (ENOSPC: more lanes than blocks allow, field
+ * "engine.block_memory"). */
 struct tap *tap_new(const struct tap_spec *spec, struct err *err);
-/* Control thread, before engine_tap_add or after the grace period of engine_tap_remove. NULL is fine. */
+/* Control thread, before engine_tap_add or after the grace period of engine_tap_remove. NULL is
+ * fine. */
 void tap_free(struct tap *tap);
 
 unsigned tap_lanes(const struct tap *tap);
 
 /*
  * Control thread, before engine_tap_add, for SINK_FILE: lane's file. Its first header_len bytes are
- * there already (durable); the lane goes on behind them. fd is opened O_DIRECT if direct (offset and
- * length of every write are then multiples of 4096 and the file's end is cut by storage at close).
- * header is the file's first header_len bytes; only its last unfinished page is kept. fd stays the
- * caller's and is open until tap_free.
+ * there already (durable); the lane goes on behind them. fd is opened O_DIRECT if direct (offset
+ * and length of every write are then multiples of 4096 and the file's end is cut by storage at
+ * close). header is the file's first header_len bytes; only its last unfinished page is kept. fd
+ * stays the caller's and is open until tap_free.
  */
 void tap_lane_sink(struct tap *tap, unsigned lane, int fd, bool direct, const void *header,
 	uint64_t header_len);
@@ -108,8 +112,8 @@ void tap_end_raise(struct tap *tap, enum end_reason reason);
 /* Any thread. All lanes settled: nothing in flight, counters frozen, file length final. */
 bool tap_drained(const struct tap *tap);
 
-/* Any thread: sums over lanes, read downstream first so that written + dropped <= accepted <= offered
- * holds at any moment. durable and unknown are left 0. */
+/* Any thread: sums over lanes, read downstream first so that written + dropped <= accepted <=
+ * offered holds at any moment. durable and unknown are left 0. */
 void tap_ledger(const struct tap *tap, struct ledger *ledger);
 void tap_interface(const struct tap *tap, unsigned interface, struct tap_interface *out);
 

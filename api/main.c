@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * sluiced: start the parts in order, run the event loop, stop them in reverse. The only place that
+ * decides about the process: exit 0 clean stop, 1 runtime failure, 2 bad usage or configuration.
+ */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "api/api.h"
+#include "config/config.h"
+#include "config/log.h"
+#include "control/control.h"
+#include "engine/engine.h"
+#include "engine/filter.h"
+
+enum exit_code { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
+
+struct options {
+	const char *config_path;
+	bool check;
+};
+
+static int options_parse(int argc, char **argv, struct options *options);
+static void usage_print(FILE *out);
+static int config_check(const struct options *options, struct config **config);
+static int daemon_run(const struct config *config);
+static void signal_end(evutil_socket_t fd, short what, void *arg);
+
+int main(int argc, char **argv)
+{
+	struct options options = {.config_path = "/etc/sluice/sluice.ini"};
+	struct config *config = NULL;
+	int rc;
+
+	rc = filter_helper_start();
+	if (rc != 0) {
+		log_error("the filter helper does not start: %s", strerror(-rc));
+		return EXIT_RUNTIME;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	rc = options_parse(argc, argv, &options);
+	if (rc < 0)
+		rc = config_check(&options, &config);
+	if (rc < 0)
+		rc = daemon_run(config);
+	config_free(config);
+	filter_helper_stop();
+	return rc;
+}
+
+/* Each step returns an exit code, or -1: go on. */
+static int options_parse(int argc, char **argv, struct options *options)
+{
+	static const struct option table[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, 'k'},
+		{"help-config", no_argument, NULL, 'o'},
+		{"version", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:h", table, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			options->config_path = optarg;
+			break;
+		case 'k':
+			options->check = true;
+			break;
+		case 'o':
+			config_help(stdout);
+			return EXIT_OK;
+		case 'v':
+			printf("sluiced %s\n", SLUICE_VERSION);
+			return EXIT_OK;
+		case 'h':
+			usage_print(stdout);
+			return EXIT_OK;
+		default:
+			usage_print(stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind == argc)
+		return -1;
+	fprintf(stderr, "sluiced: \"%s\" is not an option\n", argv[optind]);
+	usage_print(stderr);
+	return EXIT_USAGE;
+}
+
+static void usage_print(FILE *out)
+{
+	fprintf(out,
+		"usage: sluiced [--config FILE] [--check]\n"
+		"\n"
+		"  --config FILE   configuration (default /etc/sluice/sluice.ini)\n"
+		"  --check         read and judge the configuration, then exit\n"
+		"  --help-config   list every option with its default and range\n"
+		"  --version       print the version\n"
+		"\n"
+		"SIGTERM and SIGINT end running captures cleanly and stop the daemon.\n");
+}
+
+static int config_check(const struct options *options, struct config **config)
+{
+	struct err err = {0};
+
+	*config = config_load(options->config_path, &err);
+	if (*config == NULL) {
+		fprintf(stderr, "%s\n", err.text);
+		return EXIT_USAGE;
+	}
+	if (!options->check)
+		return -1;
+	printf("%s: ok, %u ports\n", options->config_path, (*config)->n_ports);
+	return EXIT_OK;
+}
+
+static int daemon_run(const struct config *config)
+{
+	struct event_base *base = event_base_new();
+	struct event *on_term = NULL, *on_int = NULL;
+	struct err err = {0};
+	int rc;
+
+	if (base == NULL || engine_start(config, &err) != 0) {
+		log_error("%s", err.text);
+		return EXIT_RUNTIME;
+	}
+	on_term = evsignal_new(base, SIGTERM, signal_end, base);
+	on_int = evsignal_new(base, SIGINT, signal_end, base);
+	rc = control_start(config, base, &err);
+	if (rc == 0)
+		rc = api_start(config, base, &err);
+	if (rc == 0) {
+		event_add(on_term, NULL);
+		event_add(on_int, NULL);
+		log_info("ready: files are written with %s", engine_sink_name());
+		event_base_dispatch(base);
+		log_info("stopping");
+	} else {
+		log_error("%s", err.text);
+	}
+	api_stop();
+	control_stop();
+	event_free(on_term);
+	event_free(on_int);
+	engine_stop();
+	event_base_free(base);
+	return rc == 0 ? EXIT_OK : EXIT_RUNTIME;
+}
+
+static void signal_end(evutil_socket_t fd, short what, void *arg)
+{
+	event_base_loopbreak(arg);
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ */
+#include "control/capture.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/log.h"
+#include "control/job.h"
+#include "control/merge.h"
+#include "control/store.h"
+#include "engine/clock.h"
+#include "engine/tap.h"
+
+#define AHEAD_BYTES_MIN (1ULL << 20) /* kept ahead of a lane that is idle */
+
+struct capture {
+	struct uuid id;
+	unsigned n_lanes;
+	void *header;
+	size_t header_len;
+	struct store_capture store;
+	struct job job;		 /* create or finish */
+	struct job tend;
+	bool tending;
+	char *record;
+	void *trailer;
+	size_t trailer_len;
+	struct err err;
+	int finish_rc;
+	capture_done *done;
+	void *arg;
+
+	/* control fills, the tend job reads */
+	struct tap *tap; /* for the end that trouble raises; alive while tending */
+	struct tap_lane_mark marks[STORE_LANES_MAX];
+	uint64_t want_bytes[STORE_LANES_MAX];
+	uint64_t marked_ns;
+	uint64_t accepted, dropped;
+	bool sync;
+
+	/* the tend job's result */
+	int extend_rc;
+	int sync_rc;
+	uint64_t synced_packets;
+	struct store_state state;
+
+	/* control's own */
+	uint64_t synced_ns;
+	uint64_t durable_packets;
+	uint64_t allocated_bytes;
+};
+
+static void create_run(struct job *job);
+static void job_done(struct job *job);
+static void marks_take(struct capture *capture, const struct tap *tap);
+static void tend_run(struct job *job);
+static int lanes_sync(struct capture *capture);
+static void tend_done(struct job *job);
+static void finish_run(struct job *job);
+static struct capture *capture_of(struct job *job);
+
+struct capture *capture_new(const struct uuid *id, unsigned n_lanes, void *header, size_t header_len)
+{
+	struct capture *capture = calloc(1, sizeof(*capture));
+
+	if (capture == NULL) {
+		free(header);
+		return NULL;
+	}
+	capture->id = *id;
+	capture->n_lanes = n_lanes;
+	capture->header = header;
+	capture->header_len = header_len;
+	capture->synced_ns = clock_monotonic_ns();
+	return capture;
+}
+
+void capture_free(struct capture *capture)
+{
+	if (capture == NULL)
+		return;
+	free(capture->header);
+	free(capture->record);
+	free(capture->trailer);
+	free(capture);
+}
+
+void capture_create(struct capture *capture, char *record, capture_done *done, void *arg)
+{
+	capture->record = record;
+	capture->done = done;
+	capture->arg = arg;
+	capture->job = (struct job){.run = create_run, .done = job_done};
+	job_post(WORKER_STORAGE, &capture->job);
+}
+
+void capture_connect(struct capture *capture, struct tap *tap)
+{
+	for (unsigned i = 0; i < capture->n_lanes; i++) {
+		const struct store_lane *lane = &capture->store.lanes[i];
+
+		tap_lane_sink(tap, i, lane->fd, lane->direct, capture->header, capture->header_len);
+		capture->allocated_bytes += lane->allocated_bytes;
+	}
+}
+
+void capture_tend(struct capture *capture, struct tap *tap, uint64_t sync_every_ns)
+{
+	if (capture->tending)
+		return;
+	capture->tending = true;
+	capture->tap = tap;
+	marks_take(capture, tap);
+	capture->sync = capture->marked_ns - capture->synced_ns >= sync_every_ns &&
+			capture->durable_packets != capture->synced_packets;
+	capture->tend = (struct job){.run = tend_run, .done = tend_done};
+	job_post(WORKER_STORAGE, &capture->tend);
+}
+
+void capture_finish(struct capture *capture, const struct tap *tap, void *trailer, size_t trailer_len,
+	char *record, capture_done *done, void *arg)
+{
+	marks_take(capture, tap);
+	free(capture->record);
+	capture->record = record;
+	capture->trailer = trailer;
+	capture->trailer_len = trailer_len;
+	capture->done = done;
+	capture->arg = arg;
+	capture->job = (struct job){.run = finish_run, .done = job_done};
+	job_post(WORKER_STORAGE, &capture->job);
+}
+
+bool capture_merges(const struct capture *capture)
+{
+	return capture->finish_rc == 1;
+}
+
+uint64_t capture_final_size(
+	const struct capture *capture, const struct tap *tap, size_t trailer_len)
+{
+	uint64_t size_bytes = capture->header_len + trailer_len;
+
+	for (unsigned i = 0; i < capture->n_lanes; i++) {
+		struct tap_lane_mark mark;
+
+		tap_lane_mark(tap, i, &mark);
+		size_bytes += mark.written_bytes - capture->header_len;
+	}
+	return size_bytes;
+}
+
+uint64_t capture_durable_packets(const struct capture *capture)
+{
+	return capture->durable_packets;
+}
+
+uint64_t capture_allocated_bytes(const struct capture *capture)
+{
+	return capture->allocated_bytes;
+}
+
+static void create_run(struct job *job)
+{
+	struct capture *capture = capture_of(job);
+	int rc = store_create(&capture->store, &capture->id, capture->n_lanes, capture->header,
+		capture->header_len, capture->record, &capture->err);
+
+	if (rc != 0 && capture->err.code == 0)
+		err_set(&capture->err, -rc, "output", "cannot make the capture's files: %s",
+			strerror(-rc));
+}
+
+static void job_done(struct job *job)
+{
+	struct capture *capture = capture_of(job);
+	const struct err err = capture->err;
+
+	memset(&capture->err, 0, sizeof(capture->err));
+	capture->done(capture->arg, &err);
+}
+
+/* How far each lane is, and how far its space should reach: what it wrote in a second, ahead. */
+static void marks_take(struct capture *capture, const struct tap *tap)
+{
+	const uint64_t now_ns = clock_monotonic_ns();
+	const uint64_t elapsed_ns = now_ns - capture->marked_ns + 1;
+	struct ledger ledger;
+
+	capture->synced_packets = 0;
+	for (unsigned i = 0; i < capture->n_lanes; i++) {
+		struct tap_lane_mark *mark = &capture->marks[i];
+		uint64_t before = mark->submitted_bytes;
+		uint64_t ahead;
+
+		tap_lane_mark(tap, i, mark);
+		ahead = (mark->submitted_bytes - before) * CLOCK_NS_PER_S / elapsed_ns;
+		if (ahead < AHEAD_BYTES_MIN / 2)
+			ahead = AHEAD_BYTES_MIN / 2;
+		capture->want_bytes[i] = mark->submitted_bytes + ahead;
+		capture->synced_packets += mark->written_packets;
+	}
+	capture->marked_ns = now_ns;
+	tap_ledger(tap, &ledger);
+	capture->accepted = ledger.accepted;
+	capture->dropped = 0;
+	for (unsigned i = 0; i < DROP_COUNT; i++)
+		capture->dropped += ledger.dropped[i];
+}
+
+static void tend_run(struct job *job)
+{
+	struct capture *capture = (struct capture *)((char *)job - offsetof(struct capture, tend));
+
+	capture->extend_rc = 0;
+	capture->sync_rc = 0;
+	for (unsigned i = 0; i < capture->n_lanes; i++) {
+		int rc = store_extend(&capture->store.lanes[i], capture->want_bytes[i]);
+
+		if (rc != 0)
+			capture->extend_rc = rc;
+	}
+	if (capture->sync)
+		capture->sync_rc = lanes_sync(capture);
+}
+
+static int lanes_sync(struct capture *capture)
+{
+	struct store_state *state = &capture->state;
+
+	for (unsigned i = 0; i < capture->n_lanes; i++) {
+		struct store_mark *mark = &state->marks[i];
+		int rc;
+
+		if (mark->durable_packets == capture->marks[i].written_packets)
+			continue;
+		rc = store_sync(&capture->store.lanes[i]);
+		if (rc != 0)
+			return rc;
+		mark->durable_packets = capture->marks[i].written_packets;
+		mark->durable_bytes = capture->marks[i].written_bytes;
+	}
+	state->n_lanes = capture->n_lanes;
+	state->accepted = capture->accepted;
+	state->dropped = capture->dropped;
+	return store_state_write(&capture->store, state);
+}
+
+static void tend_done(struct job *job)
+{
+	struct capture *capture = (struct capture *)((char *)job - offsetof(struct capture, tend));
+
+	capture->tending = false;
+	capture->allocated_bytes = 0;
+	for (unsigned i = 0; i < capture->n_lanes; i++)
+		capture->allocated_bytes += capture->store.lanes[i].allocated_bytes;
+	if (capture->extend_rc == -ENOSPC || capture->extend_rc == -EDQUOT)
+		tap_end_raise(capture->tap, END_disk_full);
+	else if (capture->extend_rc != 0 || capture->sync_rc != 0)
+		tap_end_raise(capture->tap, END_io_error);
+	if (capture->sync && capture->sync_rc == 0) {
+		capture->synced_ns = capture->marked_ns;
+		capture->durable_packets = capture->synced_packets;
+	}
+}
+
+static void finish_run(struct job *job)
+{
+	struct capture *capture = capture_of(job);
+	uint64_t bytes[STORE_LANES_MAX], packets[STORE_LANES_MAX];
+	uint64_t size_bytes;
+	int rc;
+
+	for (unsigned i = 0; i < capture->n_lanes; i++) {
+		bytes[i] = capture->marks[i].written_bytes;
+		packets[i] = capture->marks[i].written_packets;
+	}
+	rc = store_finish(&capture->store, bytes, packets, capture->trailer, capture->trailer_len,
+		capture->record, &size_bytes);
+	if (rc == 1) {
+		int prepared = merge_prepare(&capture->id, capture->trailer, capture->trailer_len);
+
+		rc = prepared == 0 ? 1 : prepared;
+	}
+	capture->finish_rc = rc;
+	if (rc < 0)
+		err_set(&capture->err, -rc, NULL, "the file cannot be closed: %s", strerror(-rc));
+	else
+		capture->durable_packets = capture->synced_packets;
+}
+
+static struct capture *capture_of(struct job *job)
+{
+	return (struct capture *)((char *)job - offsetof(struct capture, job));
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * The files of one running session: made, kept ahead of the writers, synced and closed on the storage
+ * worker, asked for on the control thread. All functions are the control thread's; none blocks.
+ */
+#ifndef CONTROL_CAPTURE_H
+#define CONTROL_CAPTURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/err.h"
+#include "control/uuid.h"
+
+struct capture;
+struct tap;
+
+typedef void capture_done(void *arg, const struct err *err);
+
+/* header (the file's section and interface blocks, malloc'ed) becomes the capture's. NULL: no memory. */
+struct capture *capture_new(const struct uuid *id, unsigned n_lanes, void *header, size_t header_len);
+/* No job of it may be under way. NULL is fine. */
+void capture_free(struct capture *capture);
+
+/* Make directory and files; done with err->code 0, or the reason and nothing left behind. record is
+ * malloc'ed text and becomes the capture's. */
+void capture_create(struct capture *capture, char *record, capture_done *done, void *arg);
+/* After create: tell the tap's lanes where to write. */
+void capture_connect(struct capture *capture, struct tap *tap);
+
+/*
+ * Ten times a second while the tap is not drained: extend files that are about to be full, sync when
+ * sync_every_ns is over and something was written. Posts at most one job at a time; trouble (full disk,
+ * failed sync) raises the tap's end.
+ */
+void capture_tend(struct capture *capture, struct tap *tap, uint64_t sync_every_ns);
+
+/*
+ * The tap has drained: close the files. trailer and record are malloc'ed and become the capture's. done
+ * gets err->code 0 and then capture_merges says whether a merge must follow.
+ */
+void capture_finish(struct capture *capture, const struct tap *tap, void *trailer, size_t trailer_len,
+	char *record, capture_done *done, void *arg);
+bool capture_merges(const struct capture *capture);
+/* What the closed file will have: known before it is closed. */
+uint64_t capture_final_size(
+	const struct capture *capture, const struct tap *tap, size_t trailer_len);
+
+/* Packets behind a successful fdatasync. */
+uint64_t capture_durable_packets(const struct capture *capture);
+/* Disk space that its files hold. */
+uint64_t capture_allocated_bytes(const struct capture *capture);
+
+#endif

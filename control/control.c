@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * The control thread's clockwork: the engine's events, the timers, start and stop in order.
+ */
+#include "control/control.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include <event2/event.h>
+
+#include "config/log.h"
+#include "control/bottleneck.h"
+#include "control/device.h"
+#include "control/job.h"
+#include "control/merge.h"
+#include "control/publish.h"
+#include "control/quota.h"
+#include "control/session_state.h"
+#include "control/store.h"
+#include "engine/clock.h"
+#include "engine/engine.h"
+
+#define TICK_MS	  100
+#define TICKS_SLOW 10 /* ticks between the things that are done once a second */
+
+static struct {
+	struct event_base *base;
+	struct event *engine_event;
+	struct event *tick_event;
+	unsigned n_ticks;
+	uint64_t started_ns;
+	bool stopping;
+} control;
+
+static void engine_ready(evutil_socket_t fd, short what, void *arg);
+static void tick(evutil_socket_t fd, short what, void *arg);
+static void sessions_stop_all(void);
+static bool sessions_stopped(void);
+
+int control_start(const struct config *config, struct event_base *base, struct err *err)
+{
+	const struct timeval every = {.tv_usec = TICK_MS * 1000};
+	int rc;
+
+	control.base = base;
+	control.started_ns = clock_monotonic_ns();
+	session_init(config, base);
+	rc = store_open(config->storage.root, err);
+	if (rc != 0)
+		return rc;
+	rc = publish_init(base);
+	if (rc == 0)
+		rc = job_workers_start(base);
+	if (rc != 0)
+		return err_set(err, -rc, NULL, "cannot start the workers: %s", strerror(-rc));
+	rc = device_start(err);
+	if (rc != 0)
+		return rc;
+	control.engine_event =
+		event_new(base, engine_event_fd(), EV_READ | EV_PERSIST, engine_ready, NULL);
+	control.tick_event = event_new(base, -1, EV_PERSIST, tick, NULL);
+	if (control.engine_event == NULL || control.tick_event == NULL)
+		return err_set(err, ENOMEM, NULL, "no memory for the event loop");
+	event_add(control.engine_event, NULL);
+	event_add(control.tick_event, &every);
+	rc = session_load();
+	if (rc != 0)
+		return err_set(err, -rc, "storage.root", "cannot read %s: %s", config->storage.root,
+			strerror(-rc));
+	quota_init(config);
+	return 0;
+}
+
+void control_stop(void)
+{
+	control.stopping = true;
+	if (control.engine_event != NULL) {
+		merge_cancel();
+		sessions_stop_all();
+		while (!sessions_stopped())
+			event_base_loop(control.base, EVLOOP_ONCE);
+		event_free(control.tick_event);
+		event_del(control.engine_event);
+	}
+	job_workers_stop();
+	if (control.engine_event != NULL)
+		event_free(control.engine_event);
+	publish_fini();
+	session_fini();
+	store_close();
+	memset(&control, 0, sizeof(control));
+}
+
+void control_status(struct control_status *status)
+{
+	*status = (struct control_status){
+		.uptime_ns = clock_monotonic_ns() - control.started_ns,
+		.storage_size_bytes = quota_size_bytes(),
+		.storage_used_bytes = quota_used_bytes(),
+		.storage_quota_bytes = quota_limit_bytes(),
+		.bottleneck = bottleneck_name(),
+	};
+	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
+		struct session_info info;
+
+		if (session_state_closed(s->state))
+			continue;
+		session_info(s, &info);
+		if (info.output != OUTPUT_FILE || info.ledger.written < info.ledger.durable)
+			continue;
+		status->at_risk_packets += info.ledger.written - info.ledger.durable;
+		status->at_risk_bytes += info.ledger.written == 0 ? 0 :
+			(uint64_t)((double)info.ledger.written_bytes *
+				(info.ledger.written - info.ledger.durable) / info.ledger.written);
+	}
+}
+
+static void engine_ready(evutil_socket_t fd, short what, void *arg)
+{
+	engine_event_clear();
+	session_engine_event();
+}
+
+static void tick(evutil_socket_t fd, short what, void *arg)
+{
+	device_refresh(session_ports_check);
+	session_tend();
+	if (++control.n_ticks % TICKS_SLOW != 0)
+		return;
+	bottleneck_sample();
+	quota_tick();
+}
+
+static void sessions_stop_all(void)
+{
+	for (struct session *s = session_next(NULL); s != NULL; s = session_next(s))
+		session_stop(s, END_shutdown, NULL, NULL);
+}
+
+/* Merges may wait for the next start; everything else is brought to its end. */
+static bool sessions_stopped(void)
+{
+	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s))
+		if (s->state != SESSION_converting && !session_state_closed(s->state))
+			return false;
+	return true;
+}

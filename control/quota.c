@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ */
+#include "control/quota.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "control/capture.h"
+#include "control/job.h"
+#include "control/session_state.h"
+#include "control/store.h"
+#include "control/table.h"
+
+#define FREE_PERCENT_MIN 5
+
+static struct {
+	const struct config *config;
+	struct store_usage usage; /* of the file system, a second old at most */
+	struct store_usage fresh; /* the measuring job's */
+	struct job job;
+	bool measuring;
+	bool expiring;
+} quota;
+
+static void measure_work(struct job *job);
+static void measure_done(struct job *job);
+static void room_make(void);
+static bool room_short(void);
+static bool disk_short(void);
+static struct session *oldest_closed(void);
+static void oldest_expired(void *arg);
+static void running_end(void);
+
+void quota_init(const struct config *config)
+{
+	quota.config = config;
+	store_usage(&quota.usage);
+}
+
+void quota_tick(void)
+{
+	if (quota.measuring)
+		return;
+	quota.measuring = true;
+	quota.job = (struct job){.run = measure_work, .done = measure_done};
+	job_post(WORKER_STORAGE, &quota.job);
+}
+
+int quota_check(struct err *err)
+{
+	if (!room_short())
+		return 0;
+	if (quota.config->storage.when_full == CONFIG_WHEN_FULL_DELETE_OLDEST &&
+		oldest_closed() != NULL) {
+		room_make();
+		return 0;
+	}
+	return err_set(err, ENOSPC, "output",
+		"no storage: captures take %llu of the %llu bytes they may, and %llu are free on the disk",
+		(unsigned long long)quota_used_bytes(), (unsigned long long)quota_limit_bytes(),
+		(unsigned long long)quota.usage.free_bytes);
+}
+
+uint64_t quota_size_bytes(void)
+{
+	return quota.usage.size_bytes;
+}
+
+uint64_t quota_used_bytes(void)
+{
+	uint64_t used_bytes = 0;
+
+	for (struct session *s = table_newest(); s != NULL; s = s->older) {
+		if (s->run != NULL && s->run->capture != NULL)
+			used_bytes += capture_allocated_bytes(s->run->capture);
+		else
+			used_bytes += s->size_bytes;
+	}
+	return used_bytes;
+}
+
+uint64_t quota_limit_bytes(void)
+{
+	const unsigned percent = quota.config->storage.quota_percent;
+
+	return percent != 0 ? quota.usage.size_bytes / 100 * percent : quota.config->storage.quota_bytes;
+}
+
+static void measure_work(struct job *job)
+{
+	store_usage(&quota.fresh);
+}
+
+static void measure_done(struct job *job)
+{
+	quota.measuring = false;
+	quota.usage = quota.fresh;
+	if (!room_short())
+		return;
+	if (quota.config->storage.when_full == CONFIG_WHEN_FULL_DELETE_OLDEST && oldest_closed() != NULL)
+		room_make();
+	else if (disk_short())
+		running_end();
+}
+
+static void room_make(void)
+{
+	struct session *oldest = oldest_closed();
+
+	if (quota.expiring || oldest == NULL || !room_short())
+		return;
+	quota.expiring = true;
+	quota.usage.free_bytes += oldest->size_bytes;
+	session_expire(oldest, oldest_expired, NULL);
+}
+
+static bool room_short(void)
+{
+	return quota_used_bytes() >= quota_limit_bytes() || disk_short();
+}
+
+static bool disk_short(void)
+{
+	return quota.usage.free_bytes < quota.usage.size_bytes / 100 * FREE_PERCENT_MIN;
+}
+
+static struct session *oldest_closed(void)
+{
+	for (struct session *s = table_oldest(); s != NULL; s = s->newer)
+		if ((s->state == SESSION_complete || s->state == SESSION_failed) && s->size_bytes != 0 &&
+			!s->expiring && s->deleters == NULL)
+			return s;
+	return NULL;
+}
+
+static void oldest_expired(void *arg)
+{
+	quota.expiring = false;
+	room_make();
+}
+
+/* Nothing is left to remove and the disk is about to be full: end while the files can be closed. */
+static void running_end(void)
+{
+	for (struct session *s = table_newest(); s != NULL; s = s->older)
+		if (s->state == SESSION_running && s->output == OUTPUT_FILE)
+			session_stop(s, END_disk_full, NULL, NULL);
+}

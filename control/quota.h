@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * What the storage may hold: storage.quota, and 5 % of the file system that always stays free. At the
+ * quota the oldest finished captures go, or new ones are refused; a running one is never touched while
+ * the disk has room. Control thread.
+ */
+#ifndef CONTROL_QUOTA_H
+#define CONTROL_QUOTA_H
+
+#include <stdint.h>
+
+#include "config/config.h"
+#include "config/err.h"
+
+/* Main, once, before the loop: measures. */
+void quota_init(const struct config *config);
+
+/* Once a second: measure the file system on the bulk worker, then make room. */
+void quota_tick(void);
+
+/* May another capture begin? -ENOSPC with err if there is no room and none can be made. */
+int quota_check(struct err *err);
+
+uint64_t quota_size_bytes(void);  /* of the file system */
+uint64_t quota_used_bytes(void);  /* by captures */
+uint64_t quota_limit_bytes(void); /* what Sluice may use */
+
+#endif

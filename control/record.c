@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ */
+#include "control/record.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/json.h"
+
+/* One table for both ways: a number of a session and its name. */
+#define RECORD_NUMBERS(X) \
+	X(serial) \
+	X(sample_n) \
+	X(snaplen_bytes) \
+	X(limit_packets) \
+	X(limit_bytes) \
+	X(limit_ns) \
+	X(limit_file_bytes) \
+	X(created_ns) \
+	X(started_ns) \
+	X(ended_ns) \
+	X(size_bytes) \
+	X(ledger.offered) \
+	X(ledger.filtered) \
+	X(ledger.sampled_out) \
+	X(ledger.over_limit) \
+	X(ledger.accepted) \
+	X(ledger.written) \
+	X(ledger.durable) \
+	X(ledger.unknown) \
+	X(ledger.written_bytes) \
+	X(ledger.stamps_raised)
+
+#define RECORD_TEXTS(X) X(name) X(notes) X(account) X(owner) X(filter) X(vendor) X(message)
+
+static json_t *dropped_print(const struct ledger *ledger);
+static void dropped_parse(const json_t *object, struct ledger *ledger);
+static int enums_parse(const json_t *json, struct session *session, struct err *err);
+static int word_parse(const json_t *json, const char *key, const char *(*name)(unsigned),
+	unsigned count, unsigned *value, struct err *err);
+static int texts_parse(const json_t *json, struct session *session);
+static void ports_parse(const json_t *json, struct session *session);
+
+static const char *state_word(unsigned value)
+{
+	return session_state_name(value);
+}
+
+static const char *reason_word(unsigned value)
+{
+	return end_reason_name(value);
+}
+
+static const char *dialect_word(unsigned value)
+{
+	return session_dialect_name(value);
+}
+
+static const char *sample_word(unsigned value)
+{
+	static const char *const names[] = {"none", "every", "random", "flow"};
+
+	return names[value];
+}
+
+static const char *direction_word(unsigned value)
+{
+	static const char *const names[] = {"both", "in", "out"};
+
+	return names[value];
+}
+
+static const char *output_word(unsigned value)
+{
+	static const char *const names[] = {"file", "none"};
+
+	return names[value];
+}
+
+static const char *engine_word(unsigned value)
+{
+	return filter_engine_name(value);
+}
+
+char *record_print(const struct session *session, enum session_state state)
+{
+	json_t *json = json_object();
+	json_t *ports = json_array();
+	char *text;
+
+	json_object_set_new(json, "version", json_integer(RECORD_VERSION));
+#define X(member) json_object_set_new(json, #member, json_integer((json_int_t)session->member));
+	RECORD_NUMBERS(X)
+#undef X
+#define X(member) \
+	if (session->member != NULL) \
+		json_object_set_new(json, #member, json_text(session->member));
+	RECORD_TEXTS(X)
+#undef X
+	json_object_set_new(json, "state", json_string(state_word(state)));
+	json_object_set_new(json, "reason", json_string(reason_word(session->reason)));
+	json_object_set_new(json, "dialect", json_string(dialect_word(session->dialect)));
+	json_object_set_new(json, "sample_mode", json_string(sample_word(session->sample_mode)));
+	json_object_set_new(json, "direction", json_string(direction_word(session->direction)));
+	json_object_set_new(json, "output", json_string(output_word(session->output)));
+	json_object_set_new(json, "filter_engine", json_string(engine_word(session->filter_engine)));
+	json_object_set_new(json, "dropped", dropped_print(&session->ledger));
+	for (unsigned i = 0; i < session->n_ports; i++)
+		json_array_append_new(ports, json_string(session->port_names[i]));
+	json_object_set_new(json, "ports", ports);
+	text = json_print(json);
+	json_decref(json);
+	return text;
+}
+
+struct session *record_parse(const struct uuid *id, const char *text, struct err *err)
+{
+	struct session *session = calloc(1, sizeof(*session));
+	json_t *json = json_parse(text, strlen(text), err);
+	json_int_t version = json_integer_value(json_object_get(json, "version"));
+
+	if (session == NULL || json == NULL)
+		goto fail;
+	if (version != RECORD_VERSION) {
+		err_set(err, EINVAL, "version", "record version %lld is not known, only %d is",
+			(long long)version, RECORD_VERSION);
+		goto fail;
+	}
+	session->id = *id;
+#define X(member) session->member = json_integer_value(json_object_get(json, #member));
+	RECORD_NUMBERS(X)
+#undef X
+	if (texts_parse(json, session) != 0 || enums_parse(json, session, err) != 0)
+		goto fail;
+	ports_parse(json, session);
+	dropped_parse(json_object_get(json, "dropped"), &session->ledger);
+	json_decref(json);
+	return session;
+fail:
+	json_decref(json);
+	if (session != NULL)
+		session_free(session);
+	return NULL;
+}
+
+static json_t *dropped_print(const struct ledger *ledger)
+{
+	json_t *object = json_object();
+
+	for (unsigned i = 0; i < DROP_COUNT; i++)
+		json_object_set_new(object, drop_name(i), json_integer((json_int_t)ledger->dropped[i]));
+	return object;
+}
+
+static void dropped_parse(const json_t *object, struct ledger *ledger)
+{
+	for (unsigned i = 0; i < DROP_COUNT; i++)
+		ledger->dropped[i] = json_integer_value(json_object_get(object, drop_name(i)));
+}
+
+static int enums_parse(const json_t *json, struct session *session, struct err *err)
+{
+	unsigned state, reason, dialect, sample, direction, output, engine;
+
+	if (word_parse(json, "state", state_word, SESSION_STATE_COUNT, &state, err) != 0 ||
+		word_parse(json, "reason", reason_word, END_COUNT, &reason, err) != 0 ||
+		word_parse(json, "dialect", dialect_word, DIALECT_COUNT, &dialect, err) != 0 ||
+		word_parse(json, "sample_mode", sample_word, 4, &sample, err) != 0 ||
+		word_parse(json, "direction", direction_word, 3, &direction, err) != 0 ||
+		word_parse(json, "output", output_word, 2, &output, err) != 0 ||
+		word_parse(json, "filter_engine", engine_word, 3, &engine, err) != 0)
+		return -EINVAL;
+	session->state = state;
+	session->reason = reason;
+	session->dialect = dialect;
+	session->sample_mode = sample;
+	session->direction = direction;
+	session->output = output;
+	session->filter_engine = engine;
+	return 0;
+}
+
+static int word_parse(const json_t *json, const char *key, const char *(*name)(unsigned),
+	unsigned count, unsigned *value, struct err *err)
+{
+	const char *word = json_string_value(json_object_get(json, key));
+
+	for (*value = 0; word != NULL && *value < count; (*value)++)
+		if (strcmp(word, name(*value)) == 0)
+			return 0;
+	return err_set(err, EINVAL, key, "\"%s\" is not known", word != NULL ? word : "");
+}
+
+static int texts_parse(const json_t *json, struct session *session)
+{
+	const char *text;
+
+#define X(member) \
+	text = json_string_value(json_object_get(json, #member)); \
+	if (text != NULL && (session->member = strdup(text)) == NULL) \
+		return -ENOMEM;
+	RECORD_TEXTS(X)
+#undef X
+	return 0;
+}
+
+static void ports_parse(const json_t *json, struct session *session)
+{
+	const json_t *ports = json_object_get(json, "ports");
+
+	for (size_t i = 0; i < json_array_size(ports) && i < CONFIG_PORTS_MAX; i++) {
+		const char *name = json_string_value(json_array_get(ports, i));
+
+		if (name == NULL)
+			continue;
+		strncpy(session->port_names[session->n_ports], name, CONFIG_NAME_MAX - 1);
+		session->n_ports++;
+	}
+}

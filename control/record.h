@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * A session as the JSON text that stands beside its file. Pure; control thread.
+ */
+#ifndef CONTROL_RECORD_H
+#define CONTROL_RECORD_H
+
+#include "config/err.h"
+#include "control/session_state.h"
+
+/* Version of the format: what a newer daemon wrote is refused, not guessed at. */
+#define RECORD_VERSION 1
+
+/* malloc'ed text, or NULL without memory. state and reason are what the record shall say. */
+char *record_print(const struct session *session, enum session_state state);
+
+/* A session with everything the record holds and no run. NULL with err. */
+struct session *record_parse(const struct uuid *id, const char *text, struct err *err);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * Blocks: 64 KiB pieces of the arena that carry a lane's byte stream to its writer. Every block has
+ * a home, the RX lcore that fills it; a home's free blocks are a stack (last returned, first used:
+ * the hot set stays small). Nothing here allocates after block_pool_new.
+ *
+ *   home's stack --block_take (lcore)--> lane --ring--> writer --block_return--> ring --> home's
+ * stack
+ */
+#ifndef ENGINE_BLOCK_H
+#define ENGINE_BLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "config/err.h"
+
+#define BLOCK_SIZE 65536U
+#define BLOCK_PAGE 4096U
+
+struct lane;
+struct rte_ring;
+
+struct block {
+	/* constant */
+	uint8_t *data; /* BLOCK_SIZE bytes, page aligned */
+	uint16_t home;
+
+	/* written by the lane's lcore before the hand-over, read by the writer after */
+	bool partial; /* its last page is rewritten by the lane's next block */
+	bool end;     /* no data: the lane's last message */
+	uint32_t len; /* bytes to write, a multiple of BLOCK_PAGE */
+	struct lane *lane;
+	uint64_t offset;    /* of data[0] in the lane's stream, a multiple of BLOCK_PAGE */
+	uint64_t whole_end; /* stream offset of the end of the last whole packet so far */
+	uint64_t captured_bytes;
+	uint64_t told[CONFIG_PORTS_MAX];    /* sum of the dropcounts that end in this block */
+	uint16_t packets[CONFIG_PORTS_MAX]; /* that end in this block, by interface */
+
+	struct block *next; /* whoever holds the block */
+};
+/* The smallest packet block has 32 bytes: a block's counts fit their type. */
+_Static_assert(BLOCK_SIZE / 32 <= UINT16_MAX, "packets per block fit 16 bits");
+
+/* One per RX lcore. */
+struct block_home {
+	/* constant */
+	unsigned n_blocks;
+	unsigned n_writers;
+	struct block *blocks;
+	struct rte_ring *forth[CONFIG_CPUS_MAX]; /* lcore -> writer */
+	struct rte_ring *back[CONFIG_CPUS_MAX];  /* writer -> lcore */
+
+	/* the lcore's own */
+	struct block **stack __attribute__((aligned(64)));
+	unsigned n_lanes; /* live lanes here: so many blocks are kept for lanes that hold none */
+
+	/* written by the lcore, read by anyone */
+	unsigned n_free;
+};
+
+/*
+ * Main thread. Map the arena (size 0 = auto by the memory plan) and split it over n_homes. rings
+ * have room for every block and max_lanes end messages. huge says whether MAP_HUGETLB is to be
+ * tried.
+ */
+int block_pool_new(
+	uint64_t size_bytes, bool huge, unsigned n_homes, unsigned n_writers, struct err *err);
+void block_pool_free(void);
+
+struct block_home *block_home(unsigned index);
+unsigned block_count(void); /* in all homes */
+unsigned block_free_count(void);
+bool block_on_hugepages(void);
+/* Lanes that may live at one time: half the blocks. */
+unsigned block_lanes_max(void);
+
+/* Home's lcore. holds: the lane has a block already, so it may not take one of the last n_lanes. */
+struct block *block_take(struct block_home *home, bool holds);
+/* Home's lcore: put back a block that was taken and not used. */
+void block_untake(struct block_home *home, struct block *block);
+/* Home's lcore: collect what writers returned. */
+void block_collect(struct block_home *home);
+/* Home's lcore: hand to the writer; never fails, the ring has room for all. */
+void block_send(struct block_home *home, unsigned writer, struct block *block);
+/* Writer. */
+unsigned block_receive(unsigned writer, struct block **blocks, unsigned n_max);
+void block_return(unsigned writer, struct block *block);
+/* Any thread: less than a quarter of the home's blocks are free. */
+bool block_scarce(unsigned home);
+
+#endif

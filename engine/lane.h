@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * A lane is one tap on one RX lcore (on one queue, where queues carry their own clock): a byte
+ * stream of pcapng blocks, cut into blocks of 64 KiB. It holds no block while idle, only the
+ * unfinished last page of what it handed over. Inside the engine only; control sees tap.h.
+ *
+ * Who writes what is in the struct; the hand-over from lcore to writer is the block ring, the way
+ * back (settled counts, errors, drained) is single words with release and acquire.
+ */
+#ifndef ENGINE_LANE_H
+#define ENGINE_LANE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/block.h"
+#include "engine/limit.h"
+#include "engine/port.h"
+#include "engine/sample.h"
+#include "engine/sink.h"
+#include "engine/tap.h"
+
+struct lane {
+	/* set by control before publication, then constant */
+	struct tap *tap;
+	struct block_home *home;
+	uint16_t slot;
+	uint16_t writer;
+	uint32_t snaplen_bytes;
+	bool direction_known; /* the ports say which way a packet went: epb_flags are written */
+	struct sink_file file;
+	uint8_t *tail; /* BLOCK_PAGE bytes: the stream's unfinished last page */
+
+	/* the lcore's own */
+	struct block *block __attribute__((aligned(64)));
+	struct block *spare; /* taken for the burst at hand, linked by next */
+	uint32_t used;       /* bytes in block */
+	uint32_t tail_len;
+	uint64_t next_offset; /* where the next block starts in the stream */
+	uint64_t whole_end;
+	uint64_t stamp_last_ns;
+	bool dirty;  /* bytes since the last hand-over */
+	bool closed; /* offers nothing any more: its end was learnt, or END was sent */
+	bool end_sent;
+	struct sample_state sample;
+	uint64_t pending[CONFIG_PORTS_MAX]; /* losses not told in a file yet, by interface */
+
+	/* written by the lcore, read by anyone: COUNTER_ADD */
+	uint64_t offered __attribute__((aligned(64)));
+	uint64_t filtered;
+	uint64_t sampled_out;
+	uint64_t over_limit;
+	uint64_t accepted;
+	uint64_t framed;
+	uint64_t dropped[DROP_COUNT];
+	uint64_t stamps_raised;
+	uint64_t if_accepted[CONFIG_PORTS_MAX]; /* passed filter and direction */
+	uint64_t if_dropped[CONFIG_PORTS_MAX];
+
+	/* written by the writer, read by anyone: COUNTER_ADD */
+	uint64_t settled
+		__attribute__((aligned(64))); /* of framed: written or lost by the writer */
+	uint64_t written;
+	uint64_t written_bytes; /* captured lengths */
+	uint64_t lost[DROP_COUNT];
+	uint64_t if_written[CONFIG_PORTS_MAX];
+	uint64_t if_lost[CONFIG_PORTS_MAX];
+	uint64_t if_untold[CONFIG_PORTS_MAX]; /* dropcounts that stood in lost blocks */
+	uint64_t whole_written;               /* stream offset: contiguous, whole packets */
+	uint64_t submitted_bytes;             /* stream offset up to which writes were issued */
+	int sink_error;                       /* errno of the first failed write, or 0 */
+
+	/* the writer's own */
+	struct block *queue __attribute__((aligned(64))); /* received, not submitted */
+	struct block **queue_end;
+	uint32_t queue_bytes;
+	uint64_t queue_since_ns;
+	struct sink_write *writes; /* submitted, in stream order */
+	struct sink_write **writes_end;
+	bool queue_partial;  /* the queue has a partial block: do not wait for more */
+	bool partial_flying; /* nothing may be submitted until it has completed */
+	bool ended;          /* END was received */
+	bool listed;
+	struct lane *list_next; /* the writer's list of lanes with work */
+
+	struct block end; /* the END message */
+};
+
+struct tap {
+	/* set by tap_new, then constant */
+	struct tap_spec spec;
+	int8_t interface_of[CONFIG_PORTS_MAX]; /* engine port index -> interface id, or -1 */
+	unsigned n_lanes;
+	struct lane *lanes;
+	struct lane **lane_of; /* by lane slot of the engine; NULL where the tap has none */
+
+	/* set by control in engine_tap_add, then constant */
+	uint64_t start_ns;     /* wall clock: older packets are not this session's */
+	uint64_t deadline_tsc; /* UINT64_MAX = none */
+
+	/* control's own */
+	enum { TAP_NEW, TAP_LIVE, TAP_ENDING, TAP_GONE } phase;
+	struct tap *next;
+
+	/* shared by lanes: atomics */
+	struct limit limit __attribute__((aligned(64)));
+	uint64_t sample_count
+		__attribute__((aligned(64)));        /* SAMPLE_EVERY: packets seen, all lanes */
+	int end_reason __attribute__((aligned(64))); /* enum end_reason; first to set it wins */
+	int sink_error;
+	unsigned lanes_drained;
+	uint64_t ended_ns;
+};
+
+/*
+ * lcore. Offer a burst's packets (those in mask passed the filter) to the lane; everything that
+ * happens to them is counted here. now_tsc is the time of the poll.
+ */
+void lane_offer(struct lane *lane, const struct burst *burst, uint64_t mask, unsigned interface,
+	uint64_t now_tsc);
+
+/* lcore, twice a second: hand over what is there, so that it reaches the file. */
+void lane_flush(struct lane *lane);
+
+/* lcore: hand over the last block and END; afterwards the lane is the writer's. Idempotent. */
+void lane_end(struct lane *lane);
+
+/* Any thread, not from inside a burst's loop: raise the tap's end; wakes control the first time. */
+void tap_end_set(struct tap *tap, enum end_reason reason);
+
+#endif

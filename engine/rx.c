@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * The hot loop. On device ports it makes no system call while taps are active; on kernel interfaces
+ * it sleeps in poll(2) between bursts.
+ */
+#include "engine/rx.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_pause.h>
+
+#include "engine/clock.h"
+#include "engine/counter.h"
+#include "engine/engine.h"
+#include "engine/lane.h"
+#include "engine/rcu.h"
+#include "engine/rx_set.h"
+
+#define FLUSH_EVERY_NS   500000000ULL
+#define LANES_WAIT_MS    100  /* sleep no longer than this while lanes may hold unflushed bytes */
+#define NAP_AFTER_ROUNDS 1000 /* empty ones, before an idle device port is napped on */
+#define NAP_NS           100000
+#define RX_NICE          (-20)
+
+struct rx {
+	/* constant while running */
+	unsigned index;
+	unsigned lcore;
+	unsigned cpu;
+	int kick; /* eventfd */
+	uint64_t flush_every_tsc;
+
+	/* the lcore's own */
+	const struct rx_view *view __attribute__((aligned(64)));
+	uint64_t flush_next_tsc;
+	unsigned n_empty_rounds;
+	bool spins; /* a device port is polled: there is nothing to sleep on */
+	unsigned n_fds;
+	struct pollfd fds[1 + RX_SLOTS_MAX];
+	struct burst burst;
+
+	/* written by the lcore, read by anyone */
+	uint64_t cycles_useful __attribute__((aligned(64)));
+	uint64_t cycles_idle;
+	uint64_t rounds;
+};
+
+static struct rx rxs[CONFIG_CPUS_MAX];
+static unsigned n_rxs;
+static atomic_bool stopping;
+
+static int rx_main(void *arg);
+static void view_enter(struct rx *rx, const struct rx_view *view);
+static unsigned view_poll(struct rx *rx);
+static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll);
+static unsigned queue_pace(struct port_queue *queue, uint64_t now_tsc);
+static void group_offer(const struct rx_group *group, const struct burst *burst, uint64_t now_tsc);
+static void lanes_flush(struct rx *rx, uint64_t now_tsc);
+static void round_count(struct rx *rx, unsigned n, uint64_t began_tsc);
+static void idle_wait(struct rx *rx);
+
+int rx_start(const struct config_cpus *cpus, struct err *err)
+{
+	int rc;
+
+	atomic_store(&stopping, false);
+	for (unsigned i = 0; i < cpus->n; i++) {
+		struct rx *rx = &rxs[i];
+
+		memset(rx, 0, sizeof(*rx));
+		rx->index = i;
+		rx->lcore = i + 1;
+		rx->cpu = cpus->cpu[i];
+		rx->flush_every_tsc = clock_tsc_hz() * FLUSH_EVERY_NS / CLOCK_NS_PER_S;
+		rx->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		rc = rx->kick >= 0 ? rte_eal_remote_launch(rx_main, rx, rx->lcore) : -errno;
+		if (rc != 0) {
+			rx_stop();
+			return err_set(err, -rc, "engine.rx_cpus", "cannot start RX lcore %u: %s",
+				rx->lcore, strerror(-rc));
+		}
+		n_rxs++;
+	}
+	return 0;
+}
+
+void rx_stop(void)
+{
+	atomic_store(&stopping, true);
+	rx_wake();
+	for (unsigned i = 0; i < n_rxs; i++) {
+		rte_eal_wait_lcore(rxs[i].lcore);
+		close(rxs[i].kick);
+	}
+	n_rxs = 0;
+}
+
+unsigned rx_count(void)
+{
+	return n_rxs;
+}
+
+void rx_wake(void)
+{
+	for (unsigned i = 0; i < n_rxs; i++)
+		eventfd_write(rxs[i].kick, 1);
+}
+
+void rx_status(unsigned index, struct engine_lcore *status)
+{
+	const struct rx *rx = &rxs[index];
+
+	status->lcore = rx->lcore;
+	status->cpu = rx->cpu;
+	status->role = "rx";
+	status->cycles_useful = COUNTER_READ(rx->cycles_useful);
+	status->cycles_idle = COUNTER_READ(rx->cycles_idle);
+	status->rounds = COUNTER_READ(rx->rounds);
+}
+
+static int rx_main(void *arg)
+{
+	struct rx *rx = arg;
+	uint64_t began_tsc = rte_rdtsc();
+
+	setpriority(PRIO_PROCESS, 0, RX_NICE);
+	rcu_register_thread();
+	while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
+		const struct rx_view *view = rx_set_view(rx->index);
+		unsigned n;
+
+		if (view != rx->view)
+			view_enter(rx, view);
+		n = view_poll(rx);
+		lanes_flush(rx, began_tsc);
+		round_count(rx, n, began_tsc);
+		rcu_quiescent_state();
+		if (n == 0)
+			idle_wait(rx);
+		began_tsc = rte_rdtsc();
+	}
+	rcu_unregister_thread();
+	return 0;
+}
+
+/* First sight of a new set: end what is ending, learn what there is to sleep on. */
+static void view_enter(struct rx *rx, const struct rx_view *view)
+{
+	rx->view = view;
+	rx->spins = false;
+	rx->n_fds = 1;
+	rx->fds[0] = (struct pollfd){.fd = rx->kick, .events = POLLIN};
+	if (view == NULL)
+		return;
+	for (unsigned i = 0; i < view->n_ending; i++)
+		lane_end(view->ending[i]);
+	for (unsigned i = 0; i < view->n_polls; i++) {
+		int fd = view->polls[i].queue->wait_fd;
+
+		if (fd >= 0)
+			rx->fds[rx->n_fds++] = (struct pollfd){.fd = fd, .events = POLLIN};
+		else
+			rx->spins = true;
+	}
+	block_home(rx->index)->n_lanes = view->n_lanes;
+}
+
+static unsigned view_poll(struct rx *rx)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; rx->view != NULL && i < rx->view->n_polls; i++)
+		n += queue_poll(rx, &rx->view->polls[i]);
+	return n;
+}
+
+static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll)
+{
+	struct port_queue *queue = poll->queue;
+	const struct port_ops *ops = queue->port->ops;
+	const uint64_t now_tsc = rte_rdtsc();
+	unsigned max = PORT_BURST_MAX;
+	unsigned n;
+
+	if (queue->port->config->rate_pps != 0)
+		max = queue_pace(queue, now_tsc);
+	if (max == 0)
+		return 0;
+	n = ops->rx(queue, &rx->burst, max);
+	if (n == 0)
+		return 0;
+	queue->pace_taken += n;
+	COUNTER_ADD(queue->polled, n);
+	if (poll->n_groups != 0)
+		COUNTER_ADD(queue->matched, n);
+	else
+		COUNTER_ADD(queue->unmatched, n);
+	for (unsigned i = 0; i < poll->n_groups; i++)
+		group_offer(&poll->groups[i], &rx->burst, now_tsc);
+	ops->release(queue, &rx->burst);
+	return n;
+}
+
+/* How many packets the schedule allows now. What a stall left behind is worked off afterwards. */
+static unsigned queue_pace(struct port_queue *queue, uint64_t now_tsc)
+{
+	const double rate_pps = (double)queue->port->config->rate_pps / queue->port->n_queues;
+	uint64_t due;
+
+	if (queue->pace_start_tsc == 0) {
+		queue->pace_start_tsc = now_tsc;
+		queue->pace_taken = 0;
+	}
+	due = (uint64_t)((double)(now_tsc - queue->pace_start_tsc) * rate_pps /
+			 (double)clock_tsc_hz());
+	if (due <= queue->pace_taken)
+		return 0;
+	return RTE_MIN(due - queue->pace_taken, (uint64_t)PORT_BURST_MAX);
+}
+
+static void group_offer(const struct rx_group *group, const struct burst *burst, uint64_t now_tsc)
+{
+	const uint64_t mask = filter_burst(group->filter, burst->pkts, burst->n);
+
+	for (unsigned i = 0; i < group->n_members; i++)
+		lane_offer(
+			group->members[i].lane, burst, mask, group->members[i].interface, now_tsc);
+}
+
+static void lanes_flush(struct rx *rx, uint64_t now_tsc)
+{
+	if (now_tsc < rx->flush_next_tsc)
+		return;
+	rx->flush_next_tsc = now_tsc + rx->flush_every_tsc;
+	for (unsigned i = 0; rx->view != NULL && i < rx->view->n_lanes; i++)
+		lane_flush(rx->view->lanes[i]);
+	block_collect(block_home(rx->index));
+}
+
+static void round_count(struct rx *rx, unsigned n, uint64_t began_tsc)
+{
+	const uint64_t cycles = rte_rdtsc() - began_tsc;
+
+	COUNTER_ADD(rx->rounds, 1);
+	if (n != 0) {
+		rx->n_empty_rounds = 0;
+		COUNTER_ADD(rx->cycles_useful, cycles);
+	} else {
+		rx->n_empty_rounds++;
+		COUNTER_ADD(rx->cycles_idle, cycles);
+	}
+}
+
+/*
+ * Nothing came. A device port with taps is polled on; without any it may nap. Kernel interfaces
+ * wake poll(2); the RCU grace period does not wait for a sleeper, which loads the pointer anew
+ * after it.
+ */
+static void idle_wait(struct rx *rx)
+{
+	const bool lanes = rx->view != NULL && rx->view->n_lanes != 0;
+	const struct timespec nap = {.tv_nsec = NAP_NS};
+	const struct timespec wait = {.tv_nsec = LANES_WAIT_MS * 1000000L};
+	eventfd_t value;
+
+	if (rx->spins && (lanes || rx->n_empty_rounds < NAP_AFTER_ROUNDS)) {
+		rte_pause();
+		return;
+	}
+	rcu_thread_offline();
+	ppoll(rx->fds, rx->n_fds, rx->spins ? &nap : lanes ? &wait : NULL, NULL);
+	if (rx->fds[0].revents != 0)
+		eventfd_read(rx->kick, &value);
+	rcu_thread_online();
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * Taps: made and freed on the control thread; their sums are for any thread.
+ */
+#include "engine/tap.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+
+#include "engine/clock.h"
+#include "engine/counter.h"
+#include "engine/engine.h"
+#include "engine/event.h"
+#include "engine/lane.h"
+#include "engine/rx_set.h"
+#include "engine/writer.h"
+
+static unsigned slots_mark(const struct tap_spec *spec, bool *used);
+static int lanes_make(struct tap *tap, const bool *slots);
+static int lane_init(struct tap *tap, struct lane *lane, unsigned slot);
+static bool direction_known(const struct tap *tap, unsigned slot);
+
+struct tap *tap_new(const struct tap_spec *spec, struct err *err)
+{
+	bool slots[RX_SLOTS_MAX] = {false};
+	struct tap *tap;
+	unsigned n_lanes;
+
+	n_lanes = slots_mark(spec, slots);
+	if (rx_set_lanes() + n_lanes > block_lanes_max()) {
+		err_set(err, EAGAIN, "engine.block_memory",
+			"%u lanes are in use and the block memory of %u blocks allows %u; this "
+			"capture "
+			"needs %u more",
+			rx_set_lanes(), block_count(), block_lanes_max(), n_lanes);
+		return NULL;
+	}
+	tap = aligned_alloc(64, (sizeof(*tap) + 63) & ~63UL);
+	if (tap == NULL)
+		goto fail;
+	memset(tap, 0, sizeof(*tap));
+	tap->spec = *spec;
+	filter_get(tap->spec.filter);
+	tap->n_lanes = n_lanes;
+	tap->deadline_tsc = UINT64_MAX;
+	limit_init(&tap->limit, spec->limit_packets, spec->limit_bytes, spec->limit_file_bytes);
+	memset(tap->interface_of, -1, sizeof(tap->interface_of));
+	for (unsigned i = 0; i < spec->n_ports; i++)
+		tap->interface_of[spec->ports[i]] = i;
+	if (lanes_make(tap, slots) != 0)
+		goto fail;
+	return tap;
+fail:
+	tap_free(tap);
+	err_set(err, ENOMEM, NULL, "no memory for a capture with %u lanes", n_lanes);
+	return NULL;
+}
+
+void tap_free(struct tap *tap)
+{
+	if (tap == NULL)
+		return;
+	for (unsigned i = 0; tap->lanes != NULL && i < tap->n_lanes; i++)
+		free(tap->lanes[i].tail);
+	free(tap->lanes);
+	free(tap->lane_of);
+	filter_put(tap->spec.filter);
+	free(tap);
+}
+
+unsigned tap_lanes(const struct tap *tap)
+{
+	return tap->n_lanes;
+}
+
+void tap_lane_sink(struct tap *tap, unsigned index, int fd, bool direct, const void *header,
+	uint64_t header_len)
+{
+	struct lane *lane = &tap->lanes[index];
+	const uint64_t whole = header_len & ~(uint64_t)(BLOCK_PAGE - 1);
+
+	lane->file.fd = fd;
+	lane->file.direct = direct;
+	lane->next_offset = whole;
+	lane->tail_len = header_len - whole;
+	memcpy(lane->tail, (const uint8_t *)header + whole, lane->tail_len);
+	lane->whole_end = header_len;
+	lane->whole_written = header_len;
+	lane->submitted_bytes = header_len;
+}
+
+enum end_reason tap_end_reason(const struct tap *tap)
+{
+	return __atomic_load_n(&tap->end_reason, __ATOMIC_ACQUIRE);
+}
+
+int tap_sink_error(const struct tap *tap)
+{
+	return __atomic_load_n(&tap->sink_error, __ATOMIC_ACQUIRE);
+}
+
+void tap_end_raise(struct tap *tap, enum end_reason reason)
+{
+	tap_end_set(tap, reason);
+}
+
+void tap_end_set(struct tap *tap, enum end_reason reason)
+{
+	int none = END_none;
+
+	if (__atomic_compare_exchange_n(
+		    &tap->end_reason, &none, reason, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		event_raise();
+}
+
+bool tap_drained(const struct tap *tap)
+{
+	return __atomic_load_n(&tap->lanes_drained, __ATOMIC_ACQUIRE) == tap->n_lanes;
+}
+
+void tap_ledger(const struct tap *tap, struct ledger *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (unsigned i = 0; i < tap->n_lanes; i++) {
+		const struct lane *lane = &tap->lanes[i];
+		/* Downstream first. */
+		uint64_t settled = COUNTER_READ(lane->settled);
+
+		sum->written += COUNTER_READ(lane->written);
+		sum->written_bytes += COUNTER_READ(lane->written_bytes);
+		for (unsigned r = 0; r < DROP_COUNT; r++)
+			sum->dropped[r] += COUNTER_READ(lane->lost[r]);
+		for (unsigned r = 0; r < DROP_COUNT; r++)
+			sum->dropped[r] += COUNTER_READ(lane->dropped[r]);
+		sum->in_flight += COUNTER_READ(lane->framed) - settled;
+		sum->accepted += COUNTER_READ(lane->accepted);
+		sum->over_limit += COUNTER_READ(lane->over_limit);
+		sum->sampled_out += COUNTER_READ(lane->sampled_out);
+		sum->filtered += COUNTER_READ(lane->filtered);
+		sum->offered += COUNTER_READ(lane->offered);
+		sum->stamps_raised += COUNTER_READ(lane->stamps_raised);
+	}
+}
+
+void tap_interface(const struct tap *tap, unsigned interface, struct tap_interface *out)
+{
+	memset(out, 0, sizeof(*out));
+	for (unsigned i = 0; i < tap->n_lanes; i++) {
+		const struct lane *lane = &tap->lanes[i];
+		uint64_t lost = COUNTER_READ(lane->if_lost[interface]);
+
+		out->written += COUNTER_READ(lane->if_written[interface]);
+		out->filter_accepted += COUNTER_READ(lane->if_accepted[interface]);
+		out->dropped += COUNTER_READ(lane->if_dropped[interface]) + lost;
+		/* What the writer lost is behind the file's end, and so are the dropcounts in it.
+		 */
+		out->tail_gap += lane->pending[interface] + lost + lane->if_untold[interface];
+	}
+}
+
+void tap_lane_mark(const struct tap *tap, unsigned index, struct tap_lane_mark *mark)
+{
+	const struct lane *lane = &tap->lanes[index];
+
+	/* Bytes first: a packet counted here is inside them or was settled since. */
+	mark->written_packets = COUNTER_READ(lane->written);
+	mark->written_bytes = COUNTER_READ(lane->whole_written);
+	mark->submitted_bytes = COUNTER_READ(lane->submitted_bytes);
+}
+
+uint64_t tap_started_ns(const struct tap *tap)
+{
+	return tap->start_ns;
+}
+
+uint64_t tap_ended_ns(const struct tap *tap)
+{
+	return COUNTER_READ(tap->ended_ns);
+}
+
+const char *end_reason_name(enum end_reason reason)
+{
+	static const char *const names[] = {
+#define X(name) #name,
+		END_REASONS(X)
+#undef X
+	};
+
+	return names[reason];
+}
+
+const char *drop_name(enum drop drop)
+{
+	static const char *const names[] = {
+#define X(name, help) #name,
+		DROP_REASONS(X)
+#undef X
+	};
+
+	return names[drop];
+}
+
+const char *drop_help(enum drop drop)
+{
+	static const char *const helps[] = {
+#define X(name, help) help,
+		DROP_REASONS(X)
+#undef X
+	};
+
+	return helps[drop];
+}
+
+/* Which lane slots the tap's ports feed; returns how many. */
+static unsigned slots_mark(const struct tap_spec *spec, bool *used)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < spec->n_ports; i++) {
+		const struct port *port = engine_port(spec->ports[i]);
+
+		for (unsigned q = 0; q < port->n_queues; q++) {
+			bool *slot = &used[port->queues[q].lane_slot];
+
+			n += !*slot;
+			*slot = true;
+		}
+	}
+	return n;
+}
+
+static int lanes_make(struct tap *tap, const bool *slots)
+{
+	unsigned n = 0;
+
+	tap->lane_of = calloc(RX_SLOTS_MAX, sizeof(*tap->lane_of));
+	tap->lanes = aligned_alloc(64, tap->n_lanes * sizeof(*tap->lanes));
+	if (tap->lane_of == NULL || tap->lanes == NULL)
+		return -ENOMEM;
+	memset(tap->lanes, 0, tap->n_lanes * sizeof(*tap->lanes));
+	for (unsigned slot = 0; slot < RX_SLOTS_MAX; slot++) {
+		if (!slots[slot])
+			continue;
+		tap->lane_of[slot] = &tap->lanes[n];
+		if (lane_init(tap, &tap->lanes[n++], slot) != 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int lane_init(struct tap *tap, struct lane *lane, unsigned slot)
+{
+	lane->tap = tap;
+	lane->slot = slot;
+	lane->home = block_home(rx_set_slot_lcore(slot));
+	lane->writer = writer_choose();
+	lane->snaplen_bytes = tap->spec.snaplen_bytes;
+	lane->direction_known = direction_known(tap, slot);
+	lane->file.fd = -1;
+	lane->queue_end = &lane->queue;
+	lane->writes_end = &lane->writes;
+	sample_init(&lane->sample, rte_rdtsc() + slot);
+	lane->tail = aligned_alloc(64, BLOCK_PAGE);
+	return lane->tail != NULL ? 0 : -ENOMEM;
+}
+
+/* A slot has one port that tells the direction, or only ports that do not. */
+static bool direction_known(const struct tap *tap, unsigned slot)
+{
+	for (unsigned i = 0; i < tap->spec.n_ports; i++) {
+		const struct port *port = engine_port(tap->spec.ports[i]);
+
+		for (unsigned q = 0; q < port->n_queues; q++)
+			if (port->queues[q].lane_slot == slot)
+				return port->direction == PORT_DIRECTION_EXACT;
+	}
+	return false;
+}

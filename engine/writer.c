@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * Per writer: receive blocks from the lcores' rings into the queues of their lanes; submit a lane's
+ * queue when it is large, old, ending or memory runs short; reap what is done and settle it in
+ * stream order. It sleeps in the sink's wait or a short nap, never spins: a spinning writer halves
+ * the disk.
+ */
+#include "engine/writer.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+
+#include "engine/clock.h"
+#include "engine/counter.h"
+#include "engine/engine.h"
+#include "engine/event.h"
+#include "engine/lane.h"
+
+#define GATHER_BYTES  (SINK_IOVS_MAX * BLOCK_SIZE)
+#define GATHER_NS     20000000ULL
+#define WAIT_BUSY_NS  500000ULL  /* while blocks came in the last round */
+#define WAIT_QUIET_NS 5000000ULL /* while lanes are live and nothing comes */
+#define RECEIVE_MAX   256
+#define WRITER_NICE   (-10)
+
+struct sink {
+	const struct sink_ops *ops;
+	void *state;
+};
+
+struct writer {
+	/* constant while running */
+	unsigned index;
+	unsigned cpu;
+	pthread_t thread;
+	int kick;
+	struct sink disk;
+	struct sink null;
+
+	/* the writer's own */
+	struct lane *lanes; /* with queued blocks, or an END to tell */
+	struct sink_write *free_writes;
+	struct sink_write *writes; /* all, SINK_WRITES_MAX */
+	unsigned n_flying_disk;
+	unsigned n_flying_null;
+
+	/* shared with control */
+	atomic_uint n_live; /* lanes bound here that have not drained */
+
+	/* written by the writer, read by anyone */
+	uint64_t cycles_useful __attribute__((aligned(64)));
+	uint64_t cycles_idle;
+	uint64_t rounds;
+};
+
+static struct writer writers[CONFIG_CPUS_MAX];
+static unsigned n_writers;
+static unsigned next_writer;
+static atomic_bool stopping;
+
+static int writer_open(struct writer *writer, unsigned index, unsigned cpu);
+static int disk_open(struct sink *disk);
+static void *writer_main(void *arg);
+static unsigned blocks_receive(struct writer *writer);
+static void lane_enqueue(struct writer *writer, struct lane *lane, struct block *block);
+static void lanes_submit(struct writer *writer);
+static bool lane_ready(const struct lane *lane, uint64_t now_ns);
+static void lane_submit(struct writer *writer, struct lane *lane);
+static struct sink_write *write_gather(struct writer *writer, struct lane *lane);
+static unsigned writes_reap(struct writer *writer, uint64_t wait_ns);
+static void lane_settle(struct writer *writer, struct lane *lane);
+static void write_settle(struct writer *writer, struct lane *lane, struct sink_write *write);
+static void block_settle(struct lane *lane, const struct block *block);
+static void lane_fail(struct lane *lane, int error);
+static void queue_abandon(struct writer *writer, struct lane *lane);
+static void lane_drain(struct writer *writer, struct lane *lane);
+static void writer_wait(struct writer *writer, unsigned n_received);
+
+int writer_start(const struct config_cpus *cpus, struct err *err)
+{
+	int rc;
+
+	atomic_store(&stopping, false);
+	for (unsigned i = 0; i < cpus->n; i++) {
+		rc = writer_open(&writers[i], i, cpus->cpu[i]);
+		if (rc != 0) {
+			writer_stop();
+			return err_set(err, -rc, "engine.writer_cpus", "cannot start writer %u: %s",
+				i, strerror(-rc));
+		}
+		n_writers++;
+	}
+	return 0;
+}
+
+void writer_stop(void)
+{
+	atomic_store(&stopping, true);
+	for (unsigned i = 0; i < n_writers; i++) {
+		struct writer *writer = &writers[i];
+
+		eventfd_write(writer->kick, 1);
+		pthread_join(writer->thread, NULL);
+		writer->disk.ops->close(writer->disk.state);
+		writer->null.ops->close(writer->null.state);
+		free(writer->writes);
+		close(writer->kick);
+	}
+	n_writers = 0;
+}
+
+unsigned writer_choose(void)
+{
+	return next_writer++ % n_writers;
+}
+
+void writer_wake(unsigned index)
+{
+	atomic_fetch_add(&writers[index].n_live, 1);
+	eventfd_write(writers[index].kick, 1);
+}
+
+unsigned writer_count(void)
+{
+	return n_writers;
+}
+
+void writer_status(unsigned index, struct engine_lcore *status)
+{
+	const struct writer *writer = &writers[index];
+
+	status->lcore = index;
+	status->cpu = writer->cpu;
+	status->role = "writer";
+	status->cycles_useful = COUNTER_READ(writer->cycles_useful);
+	status->cycles_idle = COUNTER_READ(writer->cycles_idle);
+	status->rounds = COUNTER_READ(writer->rounds);
+}
+
+const char *writer_sink_name(void)
+{
+	return writers[0].disk.ops->name;
+}
+
+static int writer_open(struct writer *writer, unsigned index, unsigned cpu)
+{
+	cpu_set_t cpus;
+	char name[16];
+	int rc;
+
+	memset(writer, 0, sizeof(*writer));
+	writer->index = index;
+	writer->cpu = cpu;
+	writer->kick = eventfd(0, EFD_CLOEXEC);
+	writer->writes = calloc(SINK_WRITES_MAX, sizeof(*writer->writes));
+	if (writer->kick < 0 || writer->writes == NULL)
+		return -ENOMEM;
+	for (unsigned i = 0; i < SINK_WRITES_MAX; i++) {
+		writer->writes[i].next = writer->free_writes;
+		writer->free_writes = &writer->writes[i];
+	}
+	rc = disk_open(&writer->disk);
+	if (rc != 0)
+		return rc;
+	writer->null.ops = &sink_null_ops;
+	writer->null.state = sink_null_ops.open();
+	rc = pthread_create(&writer->thread, NULL, writer_main, writer);
+	if (rc != 0)
+		return -rc;
+	snprintf(name, sizeof(name), "wr/%u", index);
+	pthread_setname_np(writer->thread, name);
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	return -pthread_setaffinity_np(writer->thread, sizeof(cpus), &cpus);
+}
+
+/* io_uring where it is allowed, else plain writes. */
+static int disk_open(struct sink *disk)
+{
+	const struct sink_ops *const candidates[] = {&sink_uring_ops, &sink_pwrite_ops};
+
+	for (unsigned i = 0; i < RTE_DIM(candidates); i++) {
+		disk->ops = candidates[i];
+		disk->state = disk->ops->open();
+		if (disk->state != NULL)
+			return 0;
+	}
+	return -ENOMEM;
+}
+
+static void *writer_main(void *arg)
+{
+	struct writer *writer = arg;
+
+	setpriority(PRIO_PROCESS, 0, WRITER_NICE);
+	while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
+		const uint64_t began_tsc = rte_rdtsc();
+		uint64_t waited_tsc;
+		unsigned n;
+
+		n = blocks_receive(writer);
+		lanes_submit(writer);
+		n += writes_reap(writer, 0);
+		waited_tsc = rte_rdtsc();
+		writer_wait(writer, n);
+		COUNTER_ADD(writer->rounds, 1);
+		COUNTER_ADD(writer->cycles_useful, waited_tsc - began_tsc);
+		COUNTER_ADD(writer->cycles_idle, rte_rdtsc() - waited_tsc);
+	}
+	return NULL;
+}
+
+static unsigned blocks_receive(struct writer *writer)
+{
+	struct block *blocks[RECEIVE_MAX];
+	unsigned n = block_receive(writer->index, blocks, RECEIVE_MAX);
+
+	for (unsigned i = 0; i < n; i++)
+		lane_enqueue(writer, blocks[i]->lane, blocks[i]);
+	return n;
+}
+
+static void lane_enqueue(struct writer *writer, struct lane *lane, struct block *block)
+{
+	if (!lane->listed) {
+		lane->listed = true;
+		lane->list_next = writer->lanes;
+		writer->lanes = lane;
+	}
+	if (block->end) {
+		lane->ended = true;
+		return;
+	}
+	if (lane->queue == NULL)
+		lane->queue_since_ns = clock_monotonic_ns();
+	block->next = NULL;
+	*lane->queue_end = block;
+	lane->queue_end = &block->next;
+	lane->queue_bytes += block->len;
+	lane->queue_partial |= block->partial;
+}
+
+static void lanes_submit(struct writer *writer)
+{
+	const uint64_t now_ns = writer->lanes != NULL ? clock_monotonic_ns() : 0;
+	struct lane **at = &writer->lanes;
+
+	while (*at != NULL) {
+		struct lane *lane = *at;
+
+		if (lane->sink_error != 0)
+			queue_abandon(writer, lane);
+		while (lane_ready(lane, now_ns) && writer->free_writes != NULL)
+			lane_submit(writer, lane);
+		if (lane->queue != NULL) {
+			at = &lane->list_next;
+			continue;
+		}
+		lane->listed = false;
+		*at = lane->list_next;
+		if (lane->ended && lane->writes == NULL)
+			lane_drain(writer, lane);
+	}
+}
+
+static bool lane_ready(const struct lane *lane, uint64_t now_ns)
+{
+	if (lane->queue == NULL || lane->partial_flying || lane->sink_error != 0)
+		return false;
+	return lane->queue_bytes >= GATHER_BYTES || lane->queue_partial || lane->ended ||
+	       now_ns - lane->queue_since_ns >= GATHER_NS || block_scarce(lane->queue->home);
+}
+
+static void lane_submit(struct writer *writer, struct lane *lane)
+{
+	struct sink_write *write = write_gather(writer, lane);
+	const bool null = lane->tap->spec.sink == SINK_NULL;
+	struct sink *sink = null ? &writer->null : &writer->disk;
+
+	lane->partial_flying = write->partial;
+	COUNTER_SET(lane->submitted_bytes, write->offset + write->len);
+	write->next = NULL;
+	*lane->writes_end = write;
+	lane->writes_end = &write->next;
+	if (null)
+		writer->n_flying_null++;
+	else
+		writer->n_flying_disk++;
+	sink->ops->submit(sink->state, write);
+}
+
+/* The queue's first blocks, up to a partial one, as one write. */
+static struct sink_write *write_gather(struct writer *writer, struct lane *lane)
+{
+	struct sink_write *write = writer->free_writes;
+	struct block **last = &write->blocks;
+	bool partial = false;
+
+	writer->free_writes = write->next;
+	memset(write, 0, offsetof(struct sink_write, iovs));
+	write->lane = lane;
+	write->fd = lane->file.fd;
+	write->offset = lane->queue->offset;
+	write->blocks = NULL;
+	while (lane->queue != NULL && write->n_iovs < SINK_IOVS_MAX && !partial) {
+		struct block *block = lane->queue;
+
+		lane->queue = block->next;
+		lane->queue_bytes -= block->len;
+		partial = block->partial;
+		write->iovs[write->n_iovs++] =
+			(struct iovec){.iov_base = block->data, .iov_len = block->len};
+		write->len += block->len;
+		block->next = NULL;
+		*last = block;
+		last = &block->next;
+	}
+	write->partial = partial;
+	if (lane->queue == NULL)
+		lane->queue_end = &lane->queue;
+	/* At most one partial block can be queued: the next comes half a second later, or with END.
+	 */
+	lane->queue_partial = false;
+	for (const struct block *block = lane->queue; block != NULL; block = block->next)
+		lane->queue_partial |= block->partial;
+	return write;
+}
+
+static unsigned writes_reap(struct writer *writer, uint64_t wait_ns)
+{
+	struct sink_write *done[SINK_WRITES_MAX];
+	unsigned n_disk = 0, n_null = 0;
+
+	if (writer->n_flying_null != 0)
+		n_null = writer->null.ops->reap(writer->null.state, done, SINK_WRITES_MAX, 0);
+	if (writer->n_flying_disk != 0)
+		n_disk = writer->disk.ops->reap(writer->disk.state, done + n_null,
+			SINK_WRITES_MAX - n_null, n_null == 0 ? wait_ns : 0);
+	writer->n_flying_null -= n_null;
+	writer->n_flying_disk -= n_disk;
+	for (unsigned i = 0; i < n_disk + n_null; i++)
+		lane_settle(writer, done[i]->lane);
+	return n_disk + n_null;
+}
+
+/* Writes complete in any order; a lane's are settled in the order of the stream. */
+static void lane_settle(struct writer *writer, struct lane *lane)
+{
+	while (lane->writes != NULL && lane->writes->complete) {
+		struct sink_write *write = lane->writes;
+
+		lane->writes = write->next;
+		if (lane->writes == NULL)
+			lane->writes_end = &lane->writes;
+		write_settle(writer, lane, write);
+		write->next = writer->free_writes;
+		writer->free_writes = write;
+	}
+	if (!lane->listed && lane->ended) {
+		lane->listed = true;
+		lane->list_next = writer->lanes;
+		writer->lanes = lane;
+	}
+}
+
+static void write_settle(struct writer *writer, struct lane *lane, struct sink_write *write)
+{
+	if (write->error != 0 && lane->sink_error == 0)
+		lane_fail(lane, write->error);
+	while (write->blocks != NULL) {
+		struct block *block = write->blocks;
+
+		write->blocks = block->next;
+		block_settle(lane, block);
+		block_return(writer->index, block);
+	}
+	if (write->partial)
+		lane->partial_flying = false;
+}
+
+/* The packets that end in this block are in the file, or lost: a stream has no hole in its middle.
+ */
+static void block_settle(struct lane *lane, const struct block *block)
+{
+	const enum drop reason = lane->sink_error == ENOSPC || lane->sink_error == EDQUOT
+					 ? DROP_no_space
+					 : DROP_io_error;
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < lane->tap->spec.n_ports; i++) {
+		n += block->packets[i];
+		if (lane->sink_error == 0) {
+			COUNTER_ADD(lane->if_written[i], block->packets[i]);
+		} else {
+			COUNTER_ADD(lane->if_lost[i], block->packets[i]);
+			COUNTER_ADD(lane->if_untold[i], block->told[i]);
+		}
+	}
+	if (lane->sink_error == 0) {
+		COUNTER_SET(lane->whole_written, block->whole_end);
+		COUNTER_ADD(lane->written_bytes, block->captured_bytes);
+		COUNTER_ADD(lane->written, n);
+	} else {
+		COUNTER_ADD(lane->lost[reason], n);
+	}
+	COUNTER_ADD(lane->settled, n);
+}
+
+static void lane_fail(struct lane *lane, int error)
+{
+	int none = 0;
+
+	lane->sink_error = error;
+	__atomic_compare_exchange_n(
+		&lane->tap->sink_error, &none, error, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	tap_end_set(lane->tap, error == ENOSPC || error == EDQUOT ? END_disk_full : END_io_error);
+}
+
+static void queue_abandon(struct writer *writer, struct lane *lane)
+{
+	/* What flies still settles first, in stream order. */
+	while (lane->writes == NULL && lane->queue != NULL) {
+		struct block *block = lane->queue;
+
+		lane->queue = block->next;
+		block_settle(lane, block);
+		block_return(writer->index, block);
+	}
+	if (lane->queue == NULL) {
+		lane->queue_end = &lane->queue;
+		lane->queue_bytes = 0;
+		lane->queue_partial = false;
+	}
+}
+
+/* END was received, nothing is queued and nothing flies. */
+static void lane_drain(struct writer *writer, struct lane *lane)
+{
+	struct tap *tap = lane->tap;
+
+	atomic_fetch_sub(&writer->n_live, 1);
+	COUNTER_SET(tap->ended_ns, clock_wall_ns());
+	/* Control may free the tap as soon as it sees this: nothing of it is touched after. */
+	if (__atomic_add_fetch(&tap->lanes_drained, 1, __ATOMIC_ACQ_REL) == tap->n_lanes)
+		event_raise();
+}
+
+static void writer_wait(struct writer *writer, unsigned n_received)
+{
+	const uint64_t wait_ns =
+		n_received != 0 || writer->lanes != NULL ? WAIT_BUSY_NS : WAIT_QUIET_NS;
+	const struct timespec nap = {.tv_nsec = wait_ns};
+	eventfd_t value;
+
+	if (n_received == RECEIVE_MAX)
+		return;
+	if (writer->n_flying_disk != 0) {
+		writes_reap(writer, wait_ns);
+	} else if (atomic_load(&writer->n_live) == 0) {
+		eventfd_read(writer->kick, &value);
+	} else {
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+	}
+}

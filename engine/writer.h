@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * Writers: pinned plain threads that gather a lane's blocks into large writes and give the blocks
+ * back. A writer does data I/O and nothing else, and never drops: a failed write ends the session,
+ * and what that leaves unwritten is counted by reason.
+ */
+#ifndef ENGINE_WRITER_H
+#define ENGINE_WRITER_H
+
+#include "config/config.h"
+#include "config/err.h"
+
+struct engine_lcore;
+
+/* Main thread. */
+int writer_start(const struct config_cpus *cpus, struct err *err);
+/* Main thread: all taps drained before. */
+void writer_stop(void);
+
+/* Control thread: the writer that a new lane is bound to (round robin). */
+unsigned writer_choose(void);
+/* Control thread: a lane bound to this writer went live; it may be asleep. */
+void writer_wake(unsigned index);
+
+unsigned writer_count(void);
+void writer_status(unsigned index, struct engine_lcore *status);
+/* "uring" or "pwrite". */
+const char *writer_sink_name(void);
+
+#endif
