@@ -2,7 +2,12 @@
  * Copyright The Sluice authors
  *
  * Long work on files that nobody writes any more: join lanes into one time-ordered capture, rescue
- * what a crash left, rewrite pcapng as classic pcap. Bulk worker; nice +10.
+ * what a crash left. Bulk worker; nice +10.
+ *
+ *   after store_finish returned 1:  merge_prepare, merge_run
+ *   at start, each UUID.open:       merge_pending? merge_run(id, NULL)
+ *                                   else merge_recover, merge_run(id, record made from the
+ * recovery)
  */
 #ifndef CONTROL_MERGE_H
 #define CONTROL_MERGE_H
@@ -14,28 +19,43 @@
 
 /*
  * Merge UUID.open's lanes by (time, lane) into capture.pcapng: header of lane 0, packet blocks
- * verbatim, then trailer. Then the record is written and the directory renamed. Restartable: a
- * checkpoint is kept, consumed ranges of the lanes are punched so that the disk need never hold both
- * copies; a call after a kill at any point goes on and ends in the same bytes. The trailer is kept in
- * UUID.open/trailer, so that a restart needs only the id. 0 or -errno.
+ * verbatim, then the prepared trailer; a single lane with packets is not rewritten. Then the
+ * directory is renamed. The record is written first, before anything is consumed, so that a restart
+ * finds it (NULL: keep the one that is there). Restartable: a checkpoint is kept, consumed ranges
+ * of the lanes are punched so that the disk need never hold both copies; a call after a kill at any
+ * point goes on and ends in the same bytes; a call after the end says 0 again. 0; -EBADMSG: a lane
+ * is damaged (it stays as it is); -ENOSPC; -ECANCELED; or -errno.
  */
 int merge_run(const struct uuid *id, const char *record, uint64_t *size_bytes);
-/* Storage worker, before merge_run: keep what a restart needs. */
+/* Storage or bulk worker, lanes cut to their length, before merge_run: keep what a restart needs.
+ * The trailer's durable copy is in UUID.open/merge. 0 or -errno. */
 int merge_prepare(const struct uuid *id, const void *trailer, uint64_t trailer_len);
-/* A merge that was prepared and not finished is there. */
+/* 1: prepared and not finished: merge_run goes on. 0: no. */
 int merge_pending(const struct uuid *id);
 
+/* Any thread, once: the process ends. What runs returns -ECANCELED soon, what is called later at once;
+ * the next process goes on where they stopped. */
+void merge_cancel(void);
+
+/* Output between two checkpoints; less is taken when the disk is nearly full. Tests make it small.
+ */
+extern uint64_t merge_checkpoint_bytes;
+
 /*
- * After a crash: for each lane find the end of its last whole block before the first zero or bad one,
- * cut there, count packets and captured bytes, and per interface. Then finish or merge as usual with
- * trailer made from these counts.
+ * After a crash: for each lane find the end of its last whole block before the first zero or bad
+ * one, cut there, count, and prepare a merge with a trailer made from these counts (a whole trailer
+ * that is there already is kept). Waits until no write of a dead process is in flight any more.
+ * merge_run follows; until then it may be called again and says the same. 0 (err->code is EIO when
+ * bytes that were durable once are missing: finish it all the same, and tell), or -errno with err:
+ * -EBADMSG, no lane has a readable header; -EBUSY, somebody still writes.
  */
 struct merge_recovery {
 	uint64_t packets;
 	uint64_t captured_bytes;
 	uint64_t drops_recorded; /* sum of epb_dropcount */
 	uint64_t first_ns, last_ns;
-	uint64_t size_bytes;
+	uint64_t size_bytes;    /* of the file that merge_run will make */
+	uint64_t missing_bytes; /* durable once, by UUID.open/state, and not readable now */
 };
 int merge_recover(const struct uuid *id, struct merge_recovery *recovery, struct err *err);
 

@@ -726,7 +726,7 @@ static void fail_free(struct session *session)
 		struct session_waiter *waiter = closed->arg;
 
 		session->closed = closed->next;
-		waiter->done(NULL, &no_error, waiter->arg);
+		waiter->done(NULL, NULL, waiter->arg);
 		free(waiter);
 		free(closed);
 	}
@@ -996,6 +996,11 @@ static void recover_done(struct job *job)
 	struct session_job *work = (struct session_job *)job;
 	struct session *session = work->session;
 
+	if (work->rc == -ECANCELED) {
+		/* The daemon is going down; the next one begins anew. */
+		job_end(work);
+		return;
+	}
 	session->reason = END_recovered;
 	if (work->rc != 0) {
 		log_error("a capture of an earlier run cannot be recovered: %s", work->err.text);
@@ -1122,7 +1127,7 @@ static void delete_done(struct job *job)
 	while (waiter != NULL) {
 		struct session_waiter *next = waiter->next;
 
-		waiter->done(NULL, &err, waiter->arg);
+		waiter->done(NULL, err.code != 0 ? &err : NULL, waiter->arg);
 		free(waiter);
 		waiter = next;
 	}

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * Captures as files. Everything here blocks: it runs on the storage, bulk or read worker (or in main
- * before the loop), never on the control thread. No function keeps state between calls but the root's
- * directory descriptor; what a capture has open is in struct store_capture, owned by the caller.
+ * Captures as files. Everything here blocks: it runs on the storage, bulk or read worker (or in
+ * main before the loop), never on the control thread. No function keeps state between calls but the
+ * root's directory descriptor; what a capture has open is in struct store_capture, owned by the
+ * caller.
  *
  *   ROOT/lock                                    flock: one daemon per root
  *   ROOT/captures/UUID.open/  record lane<k>.pcapng    while running, merging, recovering
@@ -24,46 +25,56 @@
 
 #define STORE_LANES_MAX 256
 
-/* Main, before the threads. Make the root's directories (0700), take the lock, empty the trash. */
+/* Main, before the threads. Make the root (its parent must exist) and its directories (0700), take
+ * the lock, empty the trash. err: field "storage.root", EBUSY when another daemon has the lock. */
 int store_open(const char *root, struct err *err);
 void store_close(void);
 
 struct store_lane {
-	int fd;			  /* what the writer writes to: O_DIRECT where the file system can */
+	int fd; /* what the writer writes to: O_DIRECT where the file system can */
 	bool direct;
-	uint64_t allocated_bytes; /* by fallocate, size included; 0 where fallocate is not supported */
+	uint64_t allocated_bytes; /* by fallocate, size included; 0 where fallocate is not supported
+				   */
 };
 
 struct store_capture {
-	struct uuid id;
-	int dir; /* UUID.open */
+	struct uuid id; /* set by store_create; the descriptors are closed by store_finish or
+			   store_release */
+	int dir;        /* UUID.open */
 	unsigned n_lanes;
 	struct store_lane lanes[STORE_LANES_MAX];
 };
 
 /*
  * Make UUID.open with its record and n_lanes lane files, each starting with header (section and
- * interface blocks); everything fsynced, the directory and its parent too. On failure nothing is left.
- * err: field "output", code ENOSPC, EIO ...
+ * interface blocks); everything fsynced, the directory and its parent too. On failure nothing is
+ * left. err: field "output", code ENOSPC, EIO ...
  */
 int store_create(struct store_capture *capture, const struct uuid *id, unsigned n_lanes,
 	const void *header, uint64_t header_len, const char *record, struct err *err);
 
+/* Close the descriptors of a capture that is given up (store_delete follows) without touching its
+ * files. Idempotent. */
+void store_release(struct store_capture *capture);
+
 /*
- * Keep space ahead: extend the lane's file until allocated_bytes >= want_bytes (1 MiB, doubling, then
- * 256 MiB steps). 0, -ENOSPC when the disk is full (after trying smaller steps), or -errno. 0 and
- * nothing done where fallocate is not supported.
+ * Keep space ahead: extend the lane's file until allocated_bytes >= want_bytes (1 MiB, doubling,
+ * then 256 MiB steps). 0, -ENOSPC when the disk is full (after trying smaller steps;
+ * allocated_bytes says how far it got), or -errno. 0 and nothing done where fallocate is not
+ * supported.
  */
 int store_extend(struct store_lane *lane, uint64_t want_bytes);
 
 /* fdatasync one lane. 0 or -errno; after a failure the lane must be treated as suspect for ever. */
 int store_sync(struct store_lane *lane);
 
-/* Replace the record (write new, fsync, rename, fsync directory). Works on UUID.open and UUID. */
+/* Replace the record (write new, fsync, rename, fsync directory). Works on UUID.open and UUID;
+ * -ENOENT: there is neither. */
 int store_record_write(const struct uuid *id, const char *record);
 
 /*
- * The durable marks of a running capture: two slots in turn in UUID.open/state, crc32c and generation.
+ * The durable marks of a running capture: two slots in turn in UUID.open/state, crc32c and
+ * generation.
  */
 struct store_mark {
 	uint64_t durable_bytes; /* of the lane file */
@@ -76,27 +87,32 @@ struct store_state {
 	unsigned n_lanes;
 	struct store_mark marks[STORE_LANES_MAX];
 };
+/* Counts state->generation up, then writes. Durable when it returns 0. */
 int store_state_write(struct store_capture *capture, struct store_state *state);
 int store_state_read(int dir, struct store_state *state); /* newest valid slot; -ENOENT: none */
 
 /*
  * Close a capture whose lanes have settled. lane_bytes[k] = end of lane k's last whole packet;
- * lane_packets[k]. At most one lane with packets: append trailer (statistics blocks), cut to the byte,
- * fdatasync, rename to capture.pcapng, remove the other lanes, write record, rename the directory,
- * fsync its parent; *size_bytes = the file's size; returns 0. More than one: cut and fdatasync each,
- * keep UUID.open, return 1: a merge must follow. -errno: failed, what can be read stays readable.
- * Closes the lanes' descriptors in each case.
+ * lane_packets[k]. At most one lane with packets: append trailer (statistics blocks), cut to the
+ * byte, fdatasync, rename to capture.pcapng, remove the other lanes, write record, rename the
+ * directory, fsync its parent; *size_bytes = the file's size; returns 0. More than one: cut and
+ * fdatasync each, keep UUID.open, return 1: merge_prepare and merge_run must follow. -errno:
+ * failed, what can be read stays readable in UUID.open. The record is durable before capture.pcapng
+ * has its name; NULL keeps the one that is there. Closes the capture's descriptors in each case.
  */
 int store_finish(struct store_capture *capture, const uint64_t *lane_bytes,
 	const uint64_t *lane_packets, const void *trailer, uint64_t trailer_len, const char *record,
 	uint64_t *size_bytes);
 
-/* Move to trash/ (one rename) and remove; true progress even if killed between. 0 or -errno. */
+/* Move to trash/ (one rename) and remove; true progress even if killed between. 0, -ENOENT or
+ * -errno. */
 int store_delete(const struct uuid *id);
-/* Remove the data of a closed capture, keep its record (retention). */
+/* Remove the data of a capture that nobody writes, keep its record (retention); UUID.open becomes
+ * UUID. */
 int store_expire(const struct uuid *id);
 
-/* Bytes that sessions' files take on disk (allocated), and the file system's size and free bytes. */
+/* Bytes that sessions' files take on disk (allocated), and the file system's size and free bytes.
+ */
 struct store_usage {
 	uint64_t used_bytes;
 	uint64_t size_bytes;
@@ -104,10 +120,40 @@ struct store_usage {
 };
 int store_usage(struct store_usage *usage);
 
-/* Every capture directory, in no order: fn(id, open, record text or NULL). Before the loop. */
-int store_each(int (*fn)(const struct uuid *id, bool open, const char *record, void *arg), void *arg);
+/* Of one capture, open or closed: length of its pcapng files, and what they take on disk. */
+int store_size(const struct uuid *id, uint64_t *size_bytes, uint64_t *allocated_bytes);
+
+/* Every capture directory, in no order: fn(id, open, record text or NULL). Before the loop. A
+ * non-zero return of fn ends it and is returned. */
+int store_each(
+	int (*fn)(const struct uuid *id, bool open, const char *record, void *arg), void *arg);
 
 /* Path of a capture's file for readers: lane < 0: capture.pcapng of a closed one. */
 void store_path(const struct uuid *id, bool open, int lane, char *path, uint64_t size);
+
+/* ---- for merge.c and merge_recover.c, bulk worker ---- */
+
+#define STORE_CAPTURE   "capture.pcapng"
+#define STORE_NAME_SIZE 32
+
+void store_lane_name(unsigned lane, char name[STORE_NAME_SIZE]);
+
+/* Directory descriptor of UUID.open or UUID, the caller's; or -errno. */
+int store_dir_open(const struct uuid *id, bool open);
+
+/* Open dir/name (made if need be) as a lane is: O_DIRECT where possible, at least want_bytes
+ * allocated from allocated_bytes = from_bytes (a multiple of 4096) on. 0 or -errno. */
+int store_lane_open(struct store_lane *lane, int dir, const char *name, uint64_t from_bytes,
+	uint64_t want_bytes);
+void store_lane_close(struct store_lane *lane);
+
+/* End dir/name after len_bytes with the trailer, cut, fdatasync. May be called again with the same
+ * arguments after a kill at any point. 0 or -errno. */
+int store_seal(
+	int dir, const char *name, uint64_t len_bytes, const void *trailer, uint64_t trailer_len);
+
+/* Rename dir/name (whole and durable; may be done already) to capture.pcapng, remove all but that
+ * and the record, rename UUID.open to UUID. May be called again after a kill. 0 or -errno. */
+int store_publish(const struct uuid *id, int dir, const char *name, uint64_t *size_bytes);
 
 #endif

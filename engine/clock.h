@@ -26,6 +26,42 @@ uint64_t clock_tsc_to_ns(uint64_t tsc);
 /* Any thread. TSC ticks per second. */
 uint64_t clock_tsc_hz(void);
 
+/*
+ * The conversion behind it, for any free-running counter: the TSC has one, so has every NIC clock.
+ * It is a chain of straight lines. Each sync appends a line that begins a little after now, where
+ * the one before has got to, so that readers who hold the old parameters a moment longer see the
+ * same time.
+ */
+struct clock_line {
+	uint64_t ticks; /* begins here */
+	uint64_t ns;    /* wall clock there */
+	uint64_t mult;  /* ns per tick, 32 fractional bits */
+};
+
+struct clock_conv {
+	/* written by the syncing thread, read by anyone: the last four pairs of lines, newest at
+	 * seq % 4 */
+	uint32_t seq;
+	struct {
+		struct clock_line before;
+		struct clock_line line;
+	} pairs[4];
+
+	/* syncing thread only */
+	double hz;    /* the counter's nominal rate */
+	double drift; /* how much faster than nominal the wall clock runs, as a fraction of it */
+	uint64_t sample_ticks;
+	uint64_t sample_ns;
+};
+
+/* Before others see conv. ticks and wall_ns were measured at the same moment. */
+void clock_conv_init(struct clock_conv *conv, double hz, uint64_t ticks, uint64_t wall_ns);
+/* One thread: the counter and the wall clock, measured at the same moment. Calls that come sooner
+ * than 10 ms after the one before, or before the last line has begun, change nothing. */
+void clock_conv_sync(struct clock_conv *conv, uint64_t ticks, uint64_t wall_ns);
+/* Any thread, as clock_tsc_to_ns. */
+uint64_t clock_conv_ns(const struct clock_conv *conv, uint64_t ticks);
+
 /* Any thread, vDSO calls: CLOCK_REALTIME and CLOCK_MONOTONIC in ns. */
 uint64_t clock_wall_ns(void);
 uint64_t clock_monotonic_ns(void);

@@ -66,6 +66,7 @@ int filter_compile(const char *expression, struct filter_code *code, struct err 
  * NULL with err when the program is not valid. A program that accepts everything is a filter too.
  */
 struct filter *filter_new(const struct filter_code *code, struct err *err);
+/* One more reference; NULL, which accepts all, stays NULL. */
 struct filter *filter_get(struct filter *filter);
 /* Drops a reference; the last one frees. NULL is fine. No lcore may still see it: after grace period. */
 void filter_put(struct filter *filter);

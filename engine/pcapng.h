@@ -57,6 +57,9 @@ struct pcapng_interface {
 	uint64_t speed_bps; /* 0 = not known */
 };
 
+/* A counter of the statistics that nobody knows (after a crash): its option is left out. */
+#define PCAPNG_UNKNOWN UINT64_MAX
+
 struct pcapng_statistics {
 	uint32_t interface_id;
 	uint64_t stamp_ns;
@@ -70,7 +73,8 @@ struct pcapng_statistics {
 	uint64_t tail_gap;	/* of os_dropped, lost after the interface's last packet: a comment "tail_gap=N" */
 };
 
-/* Write one block at buf (size bytes there). Returns its length, or 0 when it does not fit. */
+/* Write one block at buf (size bytes there). Returns its length, or 0 when it does not fit or a text is
+ * longer than the 65535 bytes that an option can hold. */
 size_t pcapng_section_put(void *buf, size_t size, const struct pcapng_section *section);
 size_t pcapng_interface_put(void *buf, size_t size, const struct pcapng_interface *interface);
 size_t pcapng_statistics_put(void *buf, size_t size, const struct pcapng_statistics *statistics);

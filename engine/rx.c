@@ -135,6 +135,7 @@ static int rx_main(void *arg)
 
 	setpriority(PRIO_PROCESS, 0, RX_NICE);
 	rcu_register_thread();
+	view_enter(rx, NULL);
 	while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
 		const struct rx_view *view = rx_set_view(rx->index);
 		unsigned n;

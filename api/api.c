@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ */
+#include "api/api.h"
+
+#include "api/auth.h"
+#include "api/cloudflare.h"
+#include "api/native.h"
+#include "api/route.h"
+#include "api/server.h"
+
+int api_start(const struct config *config, struct event_base *base, struct err *err)
+{
+	static const struct server_ops ops = {
+		.handle = route_dispatch,
+		.refusal = route_refusal,
+	};
+	int rc = auth_start(config, err);
+
+	if (rc < 0)
+		return rc;
+	route_start(config);
+	native_start(config);
+	cloudflare_start(config);
+	rc = server_start(config, base, &ops, err);
+	if (rc < 0)
+		auth_stop();
+	return rc;
+}
+
+void api_stop(void)
+{
+	server_stop();
+	auth_stop();
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * Who asks, and what they may. Tokens are opaque secrets of 256 random bits; the token file keeps
+ * their SHA-256 only, and so does the process. Control thread only; the file is written by the
+ * storage worker. The only file pair that knows libcrypto.
+ */
+#ifndef API_AUTH_H
+#define API_AUTH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "config/err.h"
+
+#define AUTH_SECRET_SIZE 65 /* 64 hex digits and NUL */
+#define AUTH_TOKENS_MAX  1024
+
+enum role { ROLE_NONE, ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN };
+
+/* Where a dialect lets its clients put the secret. */
+#define AUTH_BEARER      1U /* Authorization: Bearer SECRET */
+#define AUTH_KEY         2U /* X-Auth-Key: SECRET, X-Auth-Email: anything */
+#define AUTH_SERVICE_KEY 4U /* X-Auth-User-Service-Key: SECRET */
+
+/* What a token says about its bearer; a copy, good for as long as it is kept. */
+struct principal {
+	char name[CONFIG_NAME_MAX];
+	char account[CONFIG_NAME_MAX]; /* "*" = all */
+	enum role role;
+};
+
+struct auth_token {
+	char name[CONFIG_NAME_MAX];
+	char account[CONFIG_NAME_MAX];
+	enum role role;
+	uint64_t expires_ns; /* wall clock; 0 = never */
+	uint64_t created_ns;
+	uint8_t hash[32];
+	bool pending; /* not in the file yet: does not open anything */
+};
+
+/*
+ * Before the loop (touches the disk): read the token file; without one make the token "admin",
+ * whose secret goes to ROOT/admin.token and nowhere else.
+ */
+int auth_start(const struct config *config, struct err *err);
+void auth_stop(void);
+
+/* The bearer of this secret, if a valid token has it. Takes as long for any wrong secret. */
+bool auth_check(const char *secret, struct principal *who);
+
+struct request;
+/* As above with the secret that the request carries where credentials allow; false without one. */
+bool auth_request(const struct request *request, unsigned credentials, struct principal *who);
+
+/* May this principal see what belongs to account, and act for it? */
+bool auth_sees(const struct principal *who, const char *account);
+
+/* Tokens in the order of the file; NULL behind the last. */
+const struct auth_token *auth_token(unsigned index);
+
+/*
+ * Make or remove a token; done comes when the file says so, or with err: EINVAL, EEXIST, ENOENT,
+ * EBUSY (the last admin), ENOSPC (AUTH_TOKENS_MAX), EIO. A removed token opens nothing from the
+ * call on. secret is valid during the call of done only.
+ */
+typedef void auth_done(
+	const struct auth_token *token, const char *secret, const struct err *err, void *arg);
+void auth_token_add(const struct auth_token *wanted, auth_done *done, void *arg);
+void auth_token_remove(const char *name, auth_done *done, void *arg);
+
+const char *auth_role_name(enum role role);
+enum role auth_role_parse(const char *name); /* ROLE_NONE: no such role */
+
+#endif

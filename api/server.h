@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * HTTP/1.1 over the addresses of api.listen: connections, limits, deadlines, answers. The only file
+ * pair that knows the HTTP library. Control thread only; never touches a disk.
+ *
+ * Limits: 16 KiB of headers, 1 MiB of body, 10 s for a request to be whole, 60 s idle between
+ * requests or without the client taking a byte of an answer, SERVER_CONNS_MAX connections in all
+ * and SERVER_CONNS_PER_ADDRESS from one address.
+ */
+#ifndef API_SERVER_H
+#define API_SERVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "config/err.h"
+#include "api/request.h"
+
+#define SERVER_HEADERS_MAX       (16 * 1024)
+#define SERVER_BODY_MAX          (1024 * 1024)
+#define SERVER_REQUEST_S         10
+#define SERVER_IDLE_S            60
+#define SERVER_CONNS_MAX         512
+#define SERVER_CONNS_PER_ADDRESS 256
+#define SERVER_LENGTH_UNKNOWN    UINT64_MAX
+
+struct event_base;
+
+struct server_ops {
+	/* A whole request; to be answered now or later. */
+	void (*handle)(struct request *request);
+	/* The body for a request that is no good HTTP; target is its first line, perhaps cut. */
+	char *(*refusal)(const char *target, int status, const char **content_type);
+};
+
+int server_start(const struct config *config, struct event_base *base, const struct server_ops *ops,
+	struct err *err);
+/* Closes every connection; requests that are not answered yet stay their handlers' to end. */
+void server_stop(void);
+
+/* The standard phrase of a status: "Not Found". */
+const char *server_phrase(int status);
+
+/* A request header, or NULL. Valid until the handler returns. */
+const char *server_header(const struct request *request, const char *name);
+
+/* Add a header to the answer, before it is sent. */
+void server_header_add(struct request *request, const char *name, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Answer and end the request. type NULL: no body. HEAD: body is left out, len is told. */
+void server_reply(
+	struct request *request, int status, const char *type, const void *body, size_t len);
+
+/*
+ * An answer in pieces. length is told as Content-Length unless it is SERVER_LENGTH_UNKNOWN. Each
+ * piece is malloc'ed memory that is freed once sent; drained(arg) is called when all of it has left
+ * and the next may come, never from within server_stream_send. gone(arg) is called instead of
+ * drained if the client goes away; the request must still be ended.
+ */
+void server_stream_start(struct request *request, int status, const char *type, uint64_t length,
+	void (*gone)(void *arg), void *arg);
+void server_stream_send(
+	struct request *request, void *piece, size_t len, void (*drained)(void *arg), void *arg);
+void server_stream_end(struct request *request);
+/* Cut the connection: what was promised cannot be sent. */
+void server_stream_abort(struct request *request);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * What the filter files say to each other: filter.c is the one that calls libpcap, filter_jit.c
+ * the one that calls rte_bpf, filter_interpret.c runs what rte_bpf refuses, filter_text.c turns
+ * libpcap's complaints into sentences with a position, filter_helper.c runs both in a process of
+ * their own. Nobody else includes this.
+ */
+#ifndef ENGINE_FILTER_INTERNAL_H
+#define ENGINE_FILTER_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "engine/filter.h"
+
+#define FILTER_MESSAGE_MAX 256 /* PCAP_ERRBUF_SIZE */
+
+/*
+ * The helper's child. libpcap's compiler as tcpdump -r uses it on an Ethernet file. 0 with *code
+ * filled (code may be NULL), else -errno with libpcap's message. May take for ever, and may crash.
+ */
+int filter_translate(const char *expression, bool optimise, struct filter_code *code,
+	char message[FILTER_MESSAGE_MAX]);
+
+/* The helper's child. As filter_translate(), with the message made into a sentence with a position.
+ */
+int filter_text_compile(const char *expression, struct filter_code *code, struct err *err);
+
+/*
+ * Control thread. Native code for a valid program, *accept being its entry, or NULL (and *accept
+ * NULL) where rte_bpf refuses the program or its code is not what it should be.
+ */
+struct rte_bpf;
+struct rte_bpf *filter_jit_new(
+	const struct filter_insn *insn, uint32_t n, uint64_t (**accept)(void *mbuf));
+void filter_jit_free(struct rte_bpf *bpf);
+
+/* lcore. Run a valid program on a packet, chained or not, in a bounded number of steps. */
+struct rte_mbuf;
+bool filter_interpret(const struct filter_insn *insn, uint32_t n, const struct rte_mbuf *m);
+
+#endif
