@@ -98,15 +98,14 @@ static int options_parse(int argc, char **argv, struct options *options)
 
 static void usage_print(FILE *out)
 {
-	fprintf(out,
-		"usage: sluiced [--config FILE] [--check]\n"
-		"\n"
-		"  --config FILE   configuration (default /etc/sluice/sluice.ini)\n"
-		"  --check         read and judge the configuration, then exit\n"
-		"  --help-config   list every option with its default and range\n"
-		"  --version       print the version\n"
-		"\n"
-		"SIGTERM and SIGINT end running captures cleanly and stop the daemon.\n");
+	fprintf(out, "usage: sluiced [--config FILE] [--check]\n"
+		     "\n"
+		     "  --config FILE   configuration (default /etc/sluice/sluice.ini)\n"
+		     "  --check         read and judge the configuration, then exit\n"
+		     "  --help-config   list every option with its default and range\n"
+		     "  --version       print the version\n"
+		     "\n"
+		     "SIGTERM and SIGINT end running captures cleanly and stop the daemon.\n");
 }
 
 static int config_check(const struct options *options, struct config **config)

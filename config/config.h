@@ -16,10 +16,10 @@
 
 #define CONFIG_PORTS_MAX    16
 #define CONFIG_ACCOUNTS_MAX 64
-#define CONFIG_CPUS_MAX	    32
-#define CONFIG_LIST_MAX	    32
-#define CONFIG_NAME_MAX	    64  /* with the final NUL */
-#define CONFIG_TEXT_MAX	    512 /* with the final NUL */
+#define CONFIG_CPUS_MAX     32
+#define CONFIG_LIST_MAX     32
+#define CONFIG_NAME_MAX     64  /* with the final NUL */
+#define CONFIG_TEXT_MAX     512 /* with the final NUL */
 
 enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_YES, CONFIG_HUGEPAGES_NO };
 enum config_poll { CONFIG_POLL_AUTO, CONFIG_POLL_ALWAYS, CONFIG_POLL_WANTED };
@@ -41,7 +41,7 @@ struct config_cpus {
 struct config_port {
 	char name[CONFIG_NAME_MAX];
 	char interface[CONFIG_NAME_MAX]; /* kernel interface, never "auto": resolved by config_load */
-	char device[CONFIG_TEXT_MAX];	 /* PCI address or devargs: "net_pcap0,rx_pcap=F" */
+	char device[CONFIG_TEXT_MAX];    /* PCI address or devargs: "net_pcap0,rx_pcap=F" */
 	unsigned rx_queues;
 	unsigned mtu;
 	unsigned snaplen_bytes;
@@ -70,7 +70,7 @@ struct config {
 	} api;
 	struct {
 		char root[CONFIG_TEXT_MAX];
-		unsigned quota_percent;	    /* of the file system; 0 = quota_bytes holds */
+		unsigned quota_percent; /* of the file system; 0 = quota_bytes holds */
 		uint64_t quota_bytes;
 		uint64_t durable_every_ms;
 		enum config_when_full when_full;

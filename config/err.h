@@ -8,7 +8,7 @@
 #define CONFIG_ERR_H
 
 struct err {
-	int code;	/* errno value: EINVAL, ENOENT, EBUSY, ENOSPC, EAGAIN, EACCES ...; 0 = no error */
+	int code; /* errno value: EINVAL, ENOENT, EBUSY, ENOSPC, EAGAIN, EACCES ...; 0 = no error */
 	char field[64]; /* what it is about: "limits.packets", "filter", "engine.rx_cpus"; or "" */
 	char text[320]; /* says the value and what is allowed; no newline, no final full stop */
 };

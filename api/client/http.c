@@ -7,13 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
 
-#define SECRET_LEN_MAX    255
-#define ANSWER_SIZE_MAX   (64 << 20)
-#define CONNECT_TIMEOUT_S 5L
+#define SECRET_LEN_MAX     255
+#define ANSWER_SIZE_MAX    (64 << 20)
+#define CONNECT_TIMEOUT_S  5L
+#define INTERRUPT_TWICE_MS 250
 
 /* An answer on its way: JSON and errors to memory, a capture to fd. */
 struct answer {
@@ -37,11 +39,24 @@ static bool secret_read(struct client *client, char *secret, size_t size, int *r
 static size_t body_take(char *data, size_t size, size_t n, void *arg);
 static int progress_tick(
 	void *arg, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now);
+static bool pointer_is_said(const char *pointer, const char *detail);
 static int problem_say(long status, const struct answer *answer);
 
+/*
+ * One Ctrl-C may arrive twice: from the terminal and from a wrapper such as timeout or sudo. The third
+ * does what the first would have done without us.
+ */
 static void interrupt(int signal)
 {
-	/* The third does what the first would have done without us. */
+	static struct timespec last;
+	struct timespec now;
+	int64_t passed_ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	passed_ms = (now.tv_sec - last.tv_sec) * 1000 + (now.tv_nsec - last.tv_nsec) / 1000000;
+	if (last.tv_sec != 0 && passed_ms < INTERRUPT_TWICE_MS)
+		return;
+	last = now;
 	if (++http_interrupts >= 2)
 		sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 }
@@ -265,6 +280,15 @@ static int progress_tick(
 	return http_interrupts >= 2;
 }
 
+/* "/limits/packets" and a sentence that begins "limits.packets" */
+static bool pointer_is_said(const char *pointer, const char *detail)
+{
+	for (pointer++; *pointer != '\0'; pointer++, detail++)
+		if (*detail != (*pointer == '/' ? '.' : *pointer))
+			return false;
+	return true;
+}
+
 /* RFC 9457: say what the server said, and about which member. */
 static int problem_say(long status, const struct answer *answer)
 {
@@ -275,9 +299,12 @@ static int problem_say(long status, const struct answer *answer)
 
 	if (detail == NULL)
 		detail = title;
-	client_fail(CLIENT_REFUSED, "%s%s%s (%ld)", pointer != NULL ? pointer : "",
-		pointer != NULL ? ": " : "", detail != NULL ? detail : "the server refused",
-		status);
+	if (detail == NULL)
+		detail = "the server refused";
+	if (pointer == NULL || pointer_is_said(pointer, detail))
+		client_fail(CLIENT_REFUSED, "%s (%ld)", detail, status);
+	else
+		client_fail(CLIENT_REFUSED, "%s: %s (%ld)", pointer, detail, status);
 	if (status == 401)
 		client_fail(CLIENT_REFUSED, "the token comes from --token-file, SLUICE_TOKEN "
 					    "or " HTTP_TOKEN_FILE_DEFAULT);

@@ -129,6 +129,8 @@ class Fake:
             spec = json.loads(body)
             if "nonsense" in spec.get("filter", ""):
                 return self.problem(handler, 400, "syntax error at \"nonsense\"", pointer="/filter")
+            if len(spec.get("ports", [])) > 3:
+                return self.problem(handler, 400, "ports.3: no such port", pointer="/ports/3")
             return self.reply(handler, 201, self.shown(self.add(spec)))
         capture = self.captures.get(words[0])
         if capture is None:

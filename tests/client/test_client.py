@@ -117,6 +117,7 @@ def test_second_signal_gives_up_and_leaves_nothing(fake, tmp_path):
     until(lambda: len(fake.requests) > 2)
     client.send_signal(signal.SIGINT)
     until(lambda: fake.requests[-1][1].endswith("/stop"))
+    time.sleep(0.4)
     begun = time.monotonic()
     client.send_signal(signal.SIGINT)
     _, err = client.communicate(timeout=20)
@@ -145,6 +146,21 @@ def test_refused_capture_leaves_the_old_file(fake, sluice, tmp_path):
     assert done.stderr == b'sluice: /filter: syntax error at "nonsense" (400)\n'
     assert (tmp_path / "out").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_field_is_named_once(sluice):
+    done = sluice("start", *["-i", "a"] * 4, code=1)
+    assert done.stderr == b"sluice: ports.3: no such port (400)\n"
+
+
+def test_one_interrupt_that_arrives_twice_is_one(fake, tmp_path):
+    client = subprocess.Popen([SLUICE, "start", "-w", "out"], cwd=tmp_path, env=environment(fake))
+    until(lambda: len(fake.requests) > 2)
+    client.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    client.send_signal(signal.SIGINT)
+    assert client.wait(20) == 0
+    assert (tmp_path / "out").read_bytes() == fake_server.FILE
 
 
 def on_terminal(fake, tmp_path, *args):
