@@ -61,6 +61,8 @@ static void files_created(void *arg, const struct err *err);
 static void start_publish(struct session *session);
 static void start_published(struct publish_wait *wait);
 static void time_over(evutil_socket_t fd, short what, void *arg);
+static void stop_begin(struct session *session, enum end_reason reason);
+static void stop_ready(evutil_socket_t fd, short what, void *arg);
 static void start_fail(struct session *session, const struct err *err);
 static void fail_released(struct device_wait *wait, const struct err *err);
 static void fail_free(struct session *session);
@@ -156,10 +158,12 @@ void session_stop(struct session *session, enum end_reason reason, session_done 
 	}
 	if (done != NULL)
 		waiter_add(&session->stopped, done, arg);
-	if (session->run->tap != NULL)
-		tap_end_raise(session->run->tap, reason);
-	else if (session->reason == END_none)
-		session->reason = reason;
+	if (session->run->tap == NULL || session->state == SESSION_starting) {
+		if (session->reason == END_none)
+			session->reason = reason;
+	} else if (session->state == SESSION_running && session->run->stop_event == NULL) {
+		stop_begin(session, reason);
+	}
 }
 
 void session_delete(struct session *session, session_done *done, void *arg)
@@ -666,10 +670,6 @@ static void start_publish(struct session *session)
 		event_add(run->time_event, &limit);
 	}
 	session_state_set(session, SESSION_running);
-	/* A stop that came while we were starting. */
-	if (session->reason != END_none)
-		tap_end_raise(run->tap, session->reason);
-	session->reason = END_none;
 }
 
 /* Every lcore polls for it now: what is sent after the answer is captured. */
@@ -677,13 +677,16 @@ static void start_published(struct publish_wait *wait)
 {
 	struct session_run *run =
 		(struct session_run *)((char *)wait - offsetof(struct session_run, start_wait));
+	struct session *session = run->session;
 
 	run->start_pending = false;
-	waiters_tell(&run->started, run->session, &no_error);
-	/* A stop may have come before there was anything to stop. */
-	if (run->tap != NULL)
-		session_event(run->session);
-	end_check(run->session);
+	if (session->reason != END_none && !run->ending) {
+		/* A stop that came while we were starting. */
+		tap_end_raise(run->tap, session->reason);
+		session->reason = END_none;
+	}
+	waiters_tell(&run->started, session, &no_error);
+	end_check(session);
 }
 
 static void time_over(evutil_socket_t fd, short what, void *arg)
@@ -735,6 +738,28 @@ static void fail_free(struct session *session)
 	}
 	run_free(run);
 	session_free(session);
+}
+
+/* What was sent before the stop may still lie in a kernel's ring: it is captured first. */
+static void stop_begin(struct session *session, enum end_reason reason)
+{
+	struct session_run *run = session->run;
+	uint32_t latency_ms = 0;
+
+	for (unsigned i = 0; i < session->n_ports; i++)
+		if (engine_port(session->ports[i])->latency_ms > latency_ms)
+			latency_ms = engine_port(session->ports[i])->latency_ms;
+	run->stop_reason = reason;
+	run->stop_event = event_new(sessions.base, -1, 0, stop_ready, session);
+	event_add(run->stop_event, &(struct timeval){.tv_usec = latency_ms * 1000});
+}
+
+static void stop_ready(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *session = arg;
+
+	if (session->run->tap != NULL)
+		tap_end_raise(session->run->tap, session->run->stop_reason);
 }
 
 /* --- ending ------------------------------------------------------------------------------------- */
@@ -928,6 +953,8 @@ static void run_free(struct session_run *run)
 {
 	if (run->time_event != NULL)
 		event_free(run->time_event);
+	if (run->stop_event != NULL)
+		event_free(run->stop_event);
 	tap_free(run->tap);
 	filter_put(run->filter);
 	capture_free(run->capture);

@@ -34,6 +34,8 @@ struct session_run {
 	struct filter *filter;
 	struct event *filter_event;
 	struct event *time_event;
+	struct event *stop_event; /* a stop waits for what the sources still hold */
+	enum end_reason stop_reason;
 	unsigned n_acquired; /* ports started for us so far */
 	struct err start_err;
 	struct device_wait device_wait;

@@ -103,6 +103,7 @@ struct port {
 	uint8_t mac[6];
 	bool has_mac;
 	bool own_clock; /* stamps come from the NIC or the kernel, per queue: one lane per queue */
+	uint32_t latency_ms; /* how long a packet may lie in the source before rx hands it out */
 	enum port_loss loss;
 	enum port_direction direction;
 	unsigned n_queues;

@@ -116,6 +116,7 @@ static int afpacket_open(struct port *port, struct err *err)
 		return rc;
 	snprintf(port->driver, sizeof(port->driver), "af_packet");
 	port->own_clock = true;
+	port->latency_ms = 2 * RING_RETIRE_MS;
 	port->loss = PORT_LOSS_EXACT;
 	port->direction = PORT_DIRECTION_EXACT;
 	read_interface(port);
