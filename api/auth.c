@@ -315,11 +315,6 @@ static int admin_make(const char *root, struct err *err)
 	return 0;
 }
 
-/* The table as it is, on its way to the disk; changes come out in the order in which they were
- * made. */
-static int write_post(
-	const struct auth_token *token, const char *secret, auth_done *done, void *arg);
-
 static void write_run(struct job *job)
 {
 	struct auth_write *write = (struct auth_write *)job;
@@ -355,6 +350,8 @@ static void write_done(struct job *job)
 	free(write);
 }
 
+/* The table as it is, on its way to the disk; changes come out in the order in which they were
+ * made. */
 static int write_post(
 	const struct auth_token *token, const char *secret, auth_done *done, void *arg)
 {
