@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include <rte_byteorder.h>
 #include <rte_mbuf.h>
 
 #define FLOW_VLANS_MAX      4
@@ -117,17 +116,18 @@ static void flow_read(const struct rte_mbuf *pkt, struct flow *flow)
 {
 	uint8_t copy[14];
 	const uint8_t *eth = rte_pktmbuf_read(pkt, 0, sizeof(copy), copy);
-	const rte_be16_t *type;
+	const uint8_t *type;
 	uint32_t at = 12;
 	uint16_t ether_type;
 
 	if (eth == NULL)
 		return;
 	for (unsigned i = 0;; i++) {
-		type = rte_pktmbuf_read(pkt, at, sizeof(*type), copy);
+		/* Bytes: a chain may be cut so that they stand at an odd address. */
+		type = rte_pktmbuf_read(pkt, at, 2, copy);
 		if (type == NULL)
 			return;
-		ether_type = rte_be_to_cpu_16(*type);
+		ether_type = (uint16_t)(type[0] << 8 | type[1]);
 		at += 2;
 		if (i == FLOW_VLANS_MAX ||
 			(ether_type != 0x8100 && ether_type != 0x88a8 && ether_type != 0x9100))
@@ -142,7 +142,7 @@ static void flow_read(const struct rte_mbuf *pkt, struct flow *flow)
 		eth = rte_pktmbuf_read(pkt, 0, 12, copy);
 		memcpy(&flow->end[0][0], eth, 6);
 		memcpy(&flow->end[1][0], eth + 6, 6);
-		flow->protocol = ether_type << 16;
+		flow->protocol = (uint32_t)ether_type << 16;
 	}
 }
 
