@@ -143,7 +143,8 @@ void engine_port_poll(struct port *port, bool on)
 
 void engine_tap_add(struct tap *tap)
 {
-	tap->start_ns = clock_wall_ns();
+	/* Packets are stamped by either clock, and what comes from now on must not look older. */
+	tap->start_ns = RTE_MIN(clock_wall_ns(), clock_tsc_to_ns(rte_rdtsc()));
 	if (tap->spec.limit_ns != 0)
 		tap->deadline_tsc = rte_rdtsc() + (uint64_t)((double)tap->spec.limit_ns *
 							     clock_tsc_hz() / CLOCK_NS_PER_S);

@@ -88,7 +88,8 @@ struct port_queue {
 	uint64_t pace_start_tsc;  /* lcore only; 0 = the schedule starts at the next poll (set by
 				     start) */
 	uint64_t pace_taken;      /* lcore only */
-	uint64_t poll_before_tsc; /* lcore only: when the queue was polled last */
+	uint64_t poll_before_tsc; /* lcore only: when the queue was polled last; 0 = not since the
+				     start */
 };
 
 struct port {

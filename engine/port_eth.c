@@ -206,7 +206,7 @@ static int eth_start(struct port *port, struct err *err)
 	if (port->own_clock)
 		nic_clock_start(port);
 	for (unsigned i = 0; i < port->n_queues; i++)
-		port->queues[i].poll_before_tsc = rte_rdtsc();
+		port->queues[i].poll_before_tsc = 0;
 	read_link(port);
 	return 0;
 }
@@ -245,6 +245,7 @@ static void eth_close(struct port *port)
 static unsigned eth_rx(struct port_queue *port_queue, struct burst *burst, unsigned max)
 {
 	struct eth_queue *queue = port_queue->priv;
+	uint64_t before_tsc = port_queue->poll_before_tsc;
 	uint64_t now_tsc;
 
 	burst->n = rte_eth_rx_burst(queue->eth_port, port_queue->index, burst->pkts, max);
@@ -252,7 +253,7 @@ static unsigned eth_rx(struct port_queue *port_queue, struct burst *burst, unsig
 	burst->cut = 0;
 	now_tsc = rte_rdtsc();
 	if (burst->n > 0) {
-		stamps_spread(burst, clock_tsc_to_ns(port_queue->poll_before_tsc),
+		stamps_spread(burst, clock_tsc_to_ns(before_tsc != 0 ? before_tsc : now_tsc),
 			clock_tsc_to_ns(now_tsc));
 		if (queue->nic_clock)
 			stamps_nic(queue, burst);
