@@ -30,6 +30,7 @@
 #define LANES_WAIT_MS    100  /* sleep no longer than this while lanes may hold unflushed bytes */
 #define NAP_AFTER_ROUNDS 1000 /* empty ones, before an idle device port is napped on */
 #define NAP_NS           100000
+#define NAP_PPS_MAX      (PORT_BURST_MAX * (CLOCK_NS_PER_S / NAP_NS)) /* a nap is one burst at most */
 #define RX_NICE          (-20)
 
 struct rx {
@@ -45,6 +46,7 @@ struct rx {
 	uint64_t flush_next_tsc;
 	unsigned n_empty_rounds;
 	bool spins; /* a device port is polled: there is nothing to sleep on */
+	bool paced; /* all of these by a schedule so slow that a nap is not noticed */
 	unsigned n_fds;
 	struct pollfd fds[1 + RX_SLOTS_MAX];
 	struct burst burst;
@@ -63,6 +65,7 @@ static int rx_main(void *arg);
 static void view_enter(struct rx *rx, const struct rx_view *view);
 static unsigned view_poll(struct rx *rx);
 static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll);
+static double pace_pps(const struct port_queue *queue);
 static unsigned queue_pace(struct port_queue *queue, uint64_t now_tsc);
 static void group_offer(const struct rx_group *group, const struct burst *burst, uint64_t now_tsc);
 static void lanes_flush(struct rx *rx, uint64_t now_tsc);
@@ -159,6 +162,7 @@ static void view_enter(struct rx *rx, const struct rx_view *view)
 {
 	rx->view = view;
 	rx->spins = false;
+	rx->paced = true;
 	rx->n_fds = 1;
 	rx->fds[0] = (struct pollfd){.fd = rx->kick, .events = POLLIN};
 	if (view == NULL)
@@ -166,12 +170,16 @@ static void view_enter(struct rx *rx, const struct rx_view *view)
 	for (unsigned i = 0; i < view->n_ending; i++)
 		lane_end(view->ending[i]);
 	for (unsigned i = 0; i < view->n_polls; i++) {
-		int fd = view->polls[i].queue->wait_fd;
+		const struct port_queue *queue = view->polls[i].queue;
+		const double pps = pace_pps(queue);
 
-		if (fd >= 0)
-			rx->fds[rx->n_fds++] = (struct pollfd){.fd = fd, .events = POLLIN};
-		else
-			rx->spins = true;
+		if (queue->wait_fd >= 0) {
+			rx->fds[rx->n_fds++] =
+				(struct pollfd){.fd = queue->wait_fd, .events = POLLIN};
+			continue;
+		}
+		rx->spins = true;
+		rx->paced = rx->paced && pps > 0 && pps <= NAP_PPS_MAX;
 	}
 	block_home(rx->index)->n_lanes = view->n_lanes;
 }
@@ -212,17 +220,22 @@ static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll)
 	return n;
 }
 
+/* The schedule of one queue; 0 = none. */
+static double pace_pps(const struct port_queue *queue)
+{
+	return (double)queue->port->config->rate_pps / queue->port->n_queues;
+}
+
 /* How many packets the schedule allows now. What a stall left behind is worked off afterwards. */
 static unsigned queue_pace(struct port_queue *queue, uint64_t now_tsc)
 {
-	const double rate_pps = (double)queue->port->config->rate_pps / queue->port->n_queues;
 	uint64_t due;
 
 	if (queue->pace_start_tsc == 0) {
 		queue->pace_start_tsc = now_tsc;
 		queue->pace_taken = 0;
 	}
-	due = (uint64_t)((double)(now_tsc - queue->pace_start_tsc) * rate_pps /
+	due = (uint64_t)((double)(now_tsc - queue->pace_start_tsc) * pace_pps(queue) /
 			 (double)clock_tsc_hz());
 	if (due <= queue->pace_taken)
 		return 0;
@@ -263,9 +276,9 @@ static void round_count(struct rx *rx, unsigned n, uint64_t began_tsc)
 }
 
 /*
- * Nothing came. A device port with taps is polled on; without any it may nap. Kernel interfaces
- * wake poll(2); the RCU grace period does not wait for a sleeper, which loads the pointer anew
- * after it.
+ * Nothing came. A device port with taps is polled on; without any it may nap, and between two bursts
+ * of a slow schedule too, which leaves a shared CPU to others. Kernel interfaces wake poll(2); the
+ * RCU grace period does not wait for a sleeper, which loads the pointer anew after it.
  */
 static void idle_wait(struct rx *rx)
 {
@@ -274,7 +287,7 @@ static void idle_wait(struct rx *rx)
 	const struct timespec wait = {.tv_nsec = LANES_WAIT_MS * 1000000L};
 	eventfd_t value;
 
-	if (rx->spins && (lanes || rx->n_empty_rounds < NAP_AFTER_ROUNDS)) {
+	if (rx->spins && !rx->paced && (lanes || rx->n_empty_rounds < NAP_AFTER_ROUNDS)) {
 		rte_pause();
 		return;
 	}
