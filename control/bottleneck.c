@@ -9,9 +9,10 @@
 #include "control/session.h"
 #include "engine/engine.h"
 
-#define HOLD_SAMPLES	5    /* a finding is shown this long after it was last seen */
-#define BUSY_PERCENT	95   /* of an RX lcore's cycles: it has no room left */
-#define DISK_WAIT_PERCENT 50 /* of a writer's time idle while blocks are missing: it waits for the disk */
+#define HOLD_SAMPLES 5  /* a finding is shown this long after it was last seen */
+#define BUSY_PERCENT 95 /* of an RX lcore's cycles: it has no room left */
+#define DISK_WAIT_PERCENT \
+	50 /* of a writer's time idle while blocks are missing: it waits for the disk */
 
 struct sample {
 	uint64_t nic_lost;
@@ -80,8 +81,8 @@ static void sample_take(struct sample *sample)
  * lost before us: the RX lcore had no time, or had, and the NIC's ring was too small. */
 static const char *sample_judge(const struct sample *now)
 {
-	unsigned writer_idle = percent(now->writer_idle - before.writer_idle,
-		now->writer_useful - before.writer_useful);
+	unsigned writer_idle = percent(
+		now->writer_idle - before.writer_idle, now->writer_useful - before.writer_useful);
 	unsigned rx_busy =
 		percent(now->rx_useful - before.rx_useful, now->rx_idle - before.rx_idle);
 

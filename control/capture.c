@@ -22,7 +22,7 @@ struct capture {
 	void *header;
 	size_t header_len;
 	struct store_capture store;
-	struct job job;		 /* create or finish */
+	struct job job; /* create or finish */
 	struct job tend;
 	bool tending;
 	char *record;
@@ -62,7 +62,8 @@ static void tend_done(struct job *job);
 static void finish_run(struct job *job);
 static struct capture *capture_of(struct job *job);
 
-struct capture *capture_new(const struct uuid *id, unsigned n_lanes, void *header, size_t header_len)
+struct capture *capture_new(
+	const struct uuid *id, unsigned n_lanes, void *header, size_t header_len)
 {
 	struct capture *capture = calloc(1, sizeof(*capture));
 
@@ -120,8 +121,8 @@ void capture_tend(struct capture *capture, struct tap *tap, uint64_t sync_every_
 	job_post(WORKER_STORAGE, &capture->tend);
 }
 
-void capture_finish(struct capture *capture, const struct tap *tap, void *trailer, size_t trailer_len,
-	char *record, capture_done *done, void *arg)
+void capture_finish(struct capture *capture, const struct tap *tap, void *trailer,
+	size_t trailer_len, char *record, capture_done *done, void *arg)
 {
 	marks_take(capture, tap);
 	free(capture->record);

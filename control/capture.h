@@ -20,7 +20,8 @@ struct tap;
 typedef void capture_done(void *arg, const struct err *err);
 
 /* header (the file's section and interface blocks, malloc'ed) becomes the capture's. NULL: no memory. */
-struct capture *capture_new(const struct uuid *id, unsigned n_lanes, void *header, size_t header_len);
+struct capture *capture_new(
+	const struct uuid *id, unsigned n_lanes, void *header, size_t header_len);
 /* No job of it may be under way. NULL is fine. */
 void capture_free(struct capture *capture);
 
@@ -41,8 +42,8 @@ void capture_tend(struct capture *capture, struct tap *tap, uint64_t sync_every_
  * The tap has drained: close the files. trailer and record are malloc'ed and become the capture's. done
  * gets err->code 0 and then capture_merges says whether a merge must follow.
  */
-void capture_finish(struct capture *capture, const struct tap *tap, void *trailer, size_t trailer_len,
-	char *record, capture_done *done, void *arg);
+void capture_finish(struct capture *capture, const struct tap *tap, void *trailer,
+	size_t trailer_len, char *record, capture_done *done, void *arg);
 bool capture_merges(const struct capture *capture);
 /* What the closed file will have: known before it is closed. */
 uint64_t capture_final_size(

@@ -24,7 +24,7 @@
 #include "engine/clock.h"
 #include "engine/engine.h"
 
-#define TICK_MS	  100
+#define TICK_MS    100
 #define TICKS_SLOW 10 /* ticks between the things that are done once a second */
 
 static struct {
@@ -113,9 +113,12 @@ void control_status(struct control_status *status)
 		if (info.output != OUTPUT_FILE || info.ledger.written < info.ledger.durable)
 			continue;
 		status->at_risk_packets += info.ledger.written - info.ledger.durable;
-		status->at_risk_bytes += info.ledger.written == 0 ? 0 :
-			(uint64_t)((double)info.ledger.written_bytes *
-				(info.ledger.written - info.ledger.durable) / info.ledger.written);
+		status->at_risk_bytes +=
+			info.ledger.written == 0
+				? 0
+				: (uint64_t)((double)info.ledger.written_bytes *
+					     (info.ledger.written - info.ledger.durable) /
+					     info.ledger.written);
 	}
 }
 

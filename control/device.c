@@ -13,7 +13,13 @@
 #include "control/publish.h"
 #include "engine/engine.h"
 
-enum device_state { DEVICE_STOPPED, DEVICE_STARTING, DEVICE_RUNNING, DEVICE_LEAVING, DEVICE_STOPPING };
+enum device_state {
+	DEVICE_STOPPED,
+	DEVICE_STARTING,
+	DEVICE_RUNNING,
+	DEVICE_LEAVING,
+	DEVICE_STOPPING
+};
 
 struct device {
 	struct port *port;

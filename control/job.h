@@ -17,14 +17,14 @@ struct event_base;
 struct job {
 	void (*run)(struct job *job);  /* worker thread; may block */
 	void (*done)(struct job *job); /* control thread; may free the job; NULL: nothing */
-	struct job *next;	       /* job.c's own */
+	struct job *next;              /* job.c's own */
 };
 
 enum worker {
 	WORKER_STORAGE, /* files of running captures: create, extend, sync, close, rename, records */
-	WORKER_DEVICE,	/* rte_eth_* control, statistics, link watching */
-	WORKER_BULK,	/* closed files: merge, recovery, retention; long jobs, one after another */
-	WORKER_READ,	/* download reads: short jobs */
+	WORKER_DEVICE,  /* rte_eth_* control, statistics, link watching */
+	WORKER_BULK,    /* closed files: merge, recovery, retention; long jobs, one after another */
+	WORKER_READ,    /* download reads: short jobs */
 	WORKER_COUNT,
 };
 

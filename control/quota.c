@@ -58,7 +58,8 @@ int quota_check(struct err *err)
 		return 0;
 	}
 	return err_set(err, ENOSPC, "output",
-		"no storage: captures take %llu of the %llu bytes they may, and %llu are free on the disk",
+		"no storage: captures take %llu of the %llu bytes they may, and %llu are free on "
+		"the disk",
 		(unsigned long long)quota_used_bytes(), (unsigned long long)quota_limit_bytes(),
 		(unsigned long long)quota.usage.free_bytes);
 }
@@ -85,7 +86,8 @@ uint64_t quota_limit_bytes(void)
 {
 	const unsigned percent = quota.config->storage.quota_percent;
 
-	return percent != 0 ? quota.usage.size_bytes / 100 * percent : quota.config->storage.quota_bytes;
+	return percent != 0 ? quota.usage.size_bytes / 100 * percent
+			    : quota.config->storage.quota_bytes;
 }
 
 static void measure_work(struct job *job)
@@ -99,7 +101,8 @@ static void measure_done(struct job *job)
 	quota.usage = quota.fresh;
 	if (!room_short())
 		return;
-	if (quota.config->storage.when_full == CONFIG_WHEN_FULL_DELETE_OLDEST && oldest_closed() != NULL)
+	if (quota.config->storage.when_full == CONFIG_WHEN_FULL_DELETE_OLDEST &&
+		oldest_closed() != NULL)
 		room_make();
 	else if (disk_short())
 		running_end();
@@ -129,8 +132,8 @@ static bool disk_short(void)
 static struct session *oldest_closed(void)
 {
 	for (struct session *s = table_oldest(); s != NULL; s = s->newer)
-		if ((s->state == SESSION_complete || s->state == SESSION_failed) && s->size_bytes != 0 &&
-			!s->expiring && s->deleters == NULL)
+		if ((s->state == SESSION_complete || s->state == SESSION_failed) &&
+			s->size_bytes != 0 && !s->expiring && s->deleters == NULL)
 			return s;
 	return NULL;
 }

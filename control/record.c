@@ -10,26 +10,26 @@
 #include "config/json.h"
 
 /* One table for both ways: a number of a session and its name. */
-#define RECORD_NUMBERS(X) \
-	X(serial) \
-	X(sample_n) \
-	X(snaplen_bytes) \
-	X(limit_packets) \
-	X(limit_bytes) \
-	X(limit_ns) \
-	X(limit_file_bytes) \
-	X(created_ns) \
-	X(started_ns) \
-	X(ended_ns) \
-	X(size_bytes) \
-	X(ledger.offered) \
-	X(ledger.filtered) \
-	X(ledger.sampled_out) \
-	X(ledger.over_limit) \
-	X(ledger.accepted) \
-	X(ledger.written) \
-	X(ledger.durable) \
-	X(ledger.unknown) \
+#define RECORD_NUMBERS(X)       \
+	X(serial)               \
+	X(sample_n)             \
+	X(snaplen_bytes)        \
+	X(limit_packets)        \
+	X(limit_bytes)          \
+	X(limit_ns)             \
+	X(limit_file_bytes)     \
+	X(created_ns)           \
+	X(started_ns)           \
+	X(ended_ns)             \
+	X(size_bytes)           \
+	X(ledger.offered)       \
+	X(ledger.filtered)      \
+	X(ledger.sampled_out)   \
+	X(ledger.over_limit)    \
+	X(ledger.accepted)      \
+	X(ledger.written)       \
+	X(ledger.durable)       \
+	X(ledger.unknown)       \
 	X(ledger.written_bytes) \
 	X(ledger.stamps_raised)
 
@@ -94,7 +94,7 @@ char *record_print(const struct session *session, enum session_state state)
 #define X(member) json_object_set_new(json, #member, json_integer((json_int_t)session->member));
 	RECORD_NUMBERS(X)
 #undef X
-#define X(member) \
+#define X(member)                    \
 	if (session->member != NULL) \
 		json_object_set_new(json, #member, json_text(session->member));
 	RECORD_TEXTS(X)
@@ -105,7 +105,8 @@ char *record_print(const struct session *session, enum session_state state)
 	json_object_set_new(json, "sample_mode", json_string(sample_word(session->sample_mode)));
 	json_object_set_new(json, "direction", json_string(direction_word(session->direction)));
 	json_object_set_new(json, "output", json_string(output_word(session->output)));
-	json_object_set_new(json, "filter_engine", json_string(engine_word(session->filter_engine)));
+	json_object_set_new(
+		json, "filter_engine", json_string(engine_word(session->filter_engine)));
 	json_object_set_new(json, "dropped", dropped_print(&session->ledger));
 	for (unsigned i = 0; i < session->n_ports; i++)
 		json_array_append_new(ports, json_string(session->port_names[i]));
@@ -150,7 +151,8 @@ static json_t *dropped_print(const struct ledger *ledger)
 	json_t *object = json_object();
 
 	for (unsigned i = 0; i < DROP_COUNT; i++)
-		json_object_set_new(object, drop_name(i), json_integer((json_int_t)ledger->dropped[i]));
+		json_object_set_new(
+			object, drop_name(i), json_integer((json_int_t)ledger->dropped[i]));
 	return object;
 }
 
@@ -197,8 +199,8 @@ static int texts_parse(const json_t *json, struct session *session)
 {
 	const char *text;
 
-#define X(member) \
-	text = json_string_value(json_object_get(json, #member)); \
+#define X(member)                                                     \
+	text = json_string_value(json_object_get(json, #member));     \
 	if (text != NULL && (session->member = strdup(text)) == NULL) \
 		return -ENOMEM;
 	RECORD_TEXTS(X)

@@ -13,6 +13,7 @@
 #include "control/session.h"
 
 struct event;
+struct event_base;
 
 /* Somebody waits for the end of a step. */
 struct session_waiter {
@@ -44,10 +45,10 @@ struct session_run {
 	struct publish_wait remove_wait;
 	struct job refresh;
 	struct tap *tap; /* NULL before it is made and after its grace period */
-	bool ending;	 /* taken out of the rx_set's live taps */
-	bool removing;	 /* drained, on its way out of the rx_set */
-	bool unplugged;	 /* out of the rx_set, ports released */
-	bool finished;	 /* files closed or handed to a merge */
+	bool ending;     /* taken out of the rx_set's live taps */
+	bool removing;   /* drained, on its way out of the rx_set */
+	bool unplugged;  /* out of the rx_set, ports released */
+	bool finished;   /* files closed or handed to a merge */
 	int finish_rc;
 	struct capture *capture; /* NULL for output none */
 	struct session_waiter *started;
@@ -63,7 +64,7 @@ struct session {
 	enum session_state state;
 	enum end_reason reason;
 	unsigned n_ports;
-	uint8_t ports[CONFIG_PORTS_MAX];	      /* engine indexes; valid while run != NULL */
+	uint8_t ports[CONFIG_PORTS_MAX]; /* engine indexes; valid while run != NULL */
 	char port_names[CONFIG_PORTS_MAX][CONFIG_NAME_MAX];
 	enum filter_engine filter_engine;
 	enum sample_mode sample_mode;
@@ -75,13 +76,13 @@ struct session {
 	uint64_t created_ns, started_ns, ended_ns;
 	uint64_t size_bytes;
 	struct ledger ledger; /* once run is gone; while it runs the tap's counters are the truth */
-	bool queued;	      /* converting, and the bulk worker is at something else */
+	bool queued;          /* converting, and the bulk worker is at something else */
 	bool expiring;
 	unsigned n_jobs; /* that hold a pointer to the session; it is freed when none does */
 
 	struct session_run *run;
 	struct session_waiter *stopped; /* told when state is past stopping */
-	struct session_waiter *closed;	/* told when state is closed (a delete waits for it) */
+	struct session_waiter *closed;  /* told when state is closed (a delete waits for it) */
 	struct session_waiter *deleters;
 	struct session_watch *watches;
 
@@ -108,8 +109,42 @@ unsigned session_open_count(void);
 /* quota.c: remove the data of a closed session, keep the record as deleted. */
 void session_expire(struct session *session, void (*done)(void *arg), void *arg);
 
+/* What all sessions share; session.c's. */
+struct sessions {
+	const struct config *config;
+	struct event_base *base;
+	unsigned n_open; /* not closed */
+};
+extern struct sessions sessions;
+
+/* session_start.c: a session with its run, not yet in the table; NULL without memory. Begin: the first
+ * waiter in run->started is told how it went. */
+struct session *session_start_new(const struct session_spec *spec);
+void session_start_begin(struct session *session);
+
+/* session_end.c: end a running session once what its sources still hold has been taken in; push it on
+ * after an engine event; finish it when nothing is outstanding any more. */
+void session_end_soon(struct session *session, enum end_reason reason);
+void session_end_push(struct session *session);
+void session_end_check(struct session *session);
+/* What a session that ended for its reason is, once its file is closed. */
+enum session_state session_end_state(const struct session *session);
+void session_run_free(struct session_run *run);
+
+/* session_job.c: merge the lanes (record: malloc'ed, NULL keeps the one that is there), recover what a
+ * dead daemon left, write the record, delete a closed session. */
+void session_job_merge(struct session *session, char *record);
+void session_job_recover(struct session *session);
+void session_job_record(struct session *session, session_done *done, void *arg);
+void session_job_delete(struct session *session, struct session_waiter *waiter);
+
+/* session.c */
+void session_waiter_add(struct session_waiter **list, session_done *done, void *arg);
+void session_waiters_tell(
+	struct session_waiter **list, struct session *session, const struct err *err);
+int session_text_set(char **member, const char *text);
+
 /* main, once: what sessions need to know. */
-struct event_base;
 void session_init(const struct config *config, struct event_base *base);
 /* main, at the end: free what is in the table. */
 void session_fini(void);

@@ -12,11 +12,12 @@
 #include "engine/clock.h"
 #include "engine/pcapng.h"
 
-#define LIMIT_NS_MAX  (10ULL * 365 * 86400 * CLOCK_NS_PER_S)
+#define LIMIT_NS_MAX     (10ULL * 365 * 86400 * CLOCK_NS_PER_S)
 #define HEADER_BLOCK_MAX (FILTER_EXPRESSION_MAX + CONFIG_TEXT_MAX + 1024)
 
 static int ports_check(const struct session_spec *spec, struct err *err);
-static int limits_check(const struct session_spec *spec, const struct config *config, struct err *err);
+static int limits_check(
+	const struct session_spec *spec, const struct config *config, struct err *err);
 static size_t section_put(void *buf, size_t size);
 static size_t interface_put(void *buf, size_t size, const struct session_spec *spec, unsigned i);
 static void cpu_read(char *text, size_t size);
@@ -24,14 +25,17 @@ static void cpu_read(char *text, size_t size);
 int spec_check(const struct session_spec *spec, const struct config *config, struct err *err)
 {
 	if (spec->name != NULL && strlen(spec->name) >= SESSION_NAME_MAX)
-		return err_set(err, EINVAL, "name", "%zu bytes are too long, at most %d are allowed",
-			strlen(spec->name), SESSION_NAME_MAX - 1);
+		return err_set(err, EINVAL, "name",
+			"%zu bytes are too long, at most %d are allowed", strlen(spec->name),
+			SESSION_NAME_MAX - 1);
 	if (spec->notes != NULL && strlen(spec->notes) >= SESSION_NOTES_MAX)
-		return err_set(err, EINVAL, "notes", "%zu bytes are too long, at most %d are allowed",
-			strlen(spec->notes), SESSION_NOTES_MAX - 1);
+		return err_set(err, EINVAL, "notes",
+			"%zu bytes are too long, at most %d are allowed", strlen(spec->notes),
+			SESSION_NOTES_MAX - 1);
 	if (spec->filter != NULL && strlen(spec->filter) >= FILTER_EXPRESSION_MAX)
-		return err_set(err, EINVAL, "filter", "%zu bytes are too long, at most %d are allowed",
-			strlen(spec->filter), FILTER_EXPRESSION_MAX - 1);
+		return err_set(err, EINVAL, "filter",
+			"%zu bytes are too long, at most %d are allowed", strlen(spec->filter),
+			FILTER_EXPRESSION_MAX - 1);
 	if (spec->snaplen_bytes > TAP_SNAPLEN_MAX)
 		return err_set(err, EINVAL, "snaplen",
 			"%llu is out of range: 1 to %d, or 0 for whole packets",
@@ -70,17 +74,19 @@ static int ports_check(const struct session_spec *spec, struct err *err)
 					port->config->name);
 		if (spec->direction != DIRECTION_BOTH && port->direction == PORT_DIRECTION_NONE)
 			return err_set(err, EINVAL, "direction",
-				"port \"%s\" does not tell which way packets go, only \"both\" is possible "
+				"port \"%s\" does not tell which way packets go, only \"both\" is "
+				"possible "
 				"there",
 				port->config->name);
 		if (__atomic_load_n(&port->gone, __ATOMIC_RELAXED))
-			return err_set(err, ENODEV, "ports", "port \"%s\" is gone: its device was removed",
-				port->config->name);
+			return err_set(err, ENODEV, "ports",
+				"port \"%s\" is gone: its device was removed", port->config->name);
 	}
 	return 0;
 }
 
-static int limits_check(const struct session_spec *spec, const struct config *config, struct err *err)
+static int limits_check(
+	const struct session_spec *spec, const struct config *config, struct err *err)
 {
 	const uint64_t least = (spec->n_ports + 1) * 512 + spec->n_ports * PCAPNG_STATISTICS_MAX +
 			       (spec->filter != NULL ? strlen(spec->filter) * spec->n_ports : 0);
@@ -94,7 +100,8 @@ static int limits_check(const struct session_spec *spec, const struct config *co
 		return err_set(err, EINVAL, "limits", "at most 9223372036854775807 is allowed");
 	if (spec->limit_file_bytes != 0 && spec->limit_file_bytes < least)
 		return err_set(err, EINVAL, "limits.file_bytes",
-			"%llu is too small: a file with its headers and statistics needs at least %llu",
+			"%llu is too small: a file with its headers and statistics needs at least "
+			"%llu",
 			(unsigned long long)spec->limit_file_bytes, (unsigned long long)least);
 	if (!config->capture.endless && spec->limit_ns == 0 && spec->limit_packets == 0 &&
 		spec->limit_bytes == 0 && spec->limit_file_bytes == 0)

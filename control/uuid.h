@@ -16,7 +16,7 @@ struct uuid {
 };
 
 void uuid_make(struct uuid *uuid);
-void uuid_print(const struct uuid *uuid, char text[UUID_TEXT_SIZE]);	 /* lower-case, hyphenated */
+void uuid_print(const struct uuid *uuid, char text[UUID_TEXT_SIZE]); /* lower-case, hyphenated */
 void uuid_print_hex(const struct uuid *uuid, char text[UUID_TEXT_SIZE]); /* 32 digits, no hyphens */
 /* Hyphenated or 32 bare hex digits, lower-case only; len bytes. */
 bool uuid_parse(const char *text, uint64_t len, struct uuid *uuid);

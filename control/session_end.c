@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * The end of a session, which every session takes, whatever ended it:
+ *
+ *   end raised -> ending published -> drained -> counters, files, ports -> complete, failed or
+ *   converting
+ *
+ * Control thread.
+ */
+#include "control/session_state.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "config/log.h"
+#include "control/record.h"
+#include "engine/pcapng.h"
+
+static void stop_ready(evutil_socket_t fd, short what, void *arg);
+static void end_begin(struct session *session);
+static void end_drained(struct session *session);
+static void drained_refreshed(struct job *job);
+static void drained_finish(struct session *session);
+static void refresh_work(struct job *job);
+static void *trailer_make(struct session *session, size_t *len);
+static void files_finished(void *arg, const struct err *err);
+static void tap_unplugged(struct publish_wait *wait);
+static void port_released(struct device_wait *wait, const struct err *err);
+
+static const struct err no_error;
+
+/* What was sent before the stop may still lie in a kernel's ring: it is captured first. */
+void session_end_soon(struct session *session, enum end_reason reason)
+{
+	struct session_run *run = session->run;
+	uint32_t latency_ms = 0;
+
+	for (unsigned i = 0; i < session->n_ports; i++)
+		if (engine_port(session->ports[i])->latency_ms > latency_ms)
+			latency_ms = engine_port(session->ports[i])->latency_ms;
+	run->stop_reason = reason;
+	run->stop_event = event_new(sessions.base, -1, 0, stop_ready, session);
+	event_add(run->stop_event, &(struct timeval){.tv_usec = latency_ms * 1000});
+}
+
+static void stop_ready(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *session = arg;
+
+	if (session->run->tap != NULL)
+		tap_end_raise(session->run->tap, session->run->stop_reason);
+}
+
+void session_end_push(struct session *session)
+{
+	struct session_run *run = session->run;
+
+	if (session->state == SESSION_starting)
+		return;
+	if (!run->ending && tap_end_reason(run->tap) != END_none)
+		end_begin(session);
+	if (run->ending && !run->removing && tap_drained(run->tap))
+		end_drained(session);
+}
+
+static void end_begin(struct session *session)
+{
+	struct session_run *run = session->run;
+
+	run->ending = true;
+	session->reason = tap_end_reason(run->tap);
+	engine_tap_end(run->tap);
+	publish_soon(NULL);
+	session_state_set(session, SESSION_stopping);
+}
+
+/* Counters are frozen. The tap leaves the rx_set; meanwhile the files are closed. */
+static void end_drained(struct session *session)
+{
+	struct session_run *run = session->run;
+
+	tap_ledger(run->tap, &session->ledger);
+	session->ended_ns = tap_ended_ns(run->tap);
+	if (tap_sink_error(run->tap) != 0) {
+		char text[160];
+
+		snprintf(text, sizeof(text), "writing failed: %s",
+			strerror(tap_sink_error(run->tap)));
+		session_message_set(session, text);
+	}
+	run->removing = true;
+	/* The statistics at the file's end want the ports' last counts. */
+	run->refresh = (struct job){.run = refresh_work, .done = drained_refreshed};
+	job_post(WORKER_DEVICE, &run->refresh);
+}
+
+static void drained_refreshed(struct job *job)
+{
+	struct session_run *run =
+		(struct session_run *)((char *)job - offsetof(struct session_run, refresh));
+
+	drained_finish(run->session);
+}
+
+static void drained_finish(struct session *session)
+{
+	struct session_run *run = session->run;
+	size_t trailer_len;
+	void *trailer;
+
+	if (run->capture == NULL) {
+		run->finished = true;
+	} else {
+		trailer = trailer_make(session, &trailer_len);
+		session->ledger.durable = session->ledger.written;
+		session->size_bytes = capture_final_size(run->capture, run->tap, trailer_len);
+		capture_finish(run->capture, run->tap, trailer, trailer_len,
+			record_print(session, session_end_state(session)), files_finished, session);
+	}
+	engine_tap_remove(run->tap);
+	run->remove_wait.done = tap_unplugged;
+	publish_soon(&run->remove_wait);
+}
+
+static void refresh_work(struct job *job)
+{
+	engine_refresh();
+}
+
+static void *trailer_make(struct session *session, size_t *len)
+{
+	struct session_run *run = session->run;
+	const size_t size = (size_t)session->n_ports * PCAPNG_STATISTICS_MAX;
+	uint8_t *trailer = malloc(size);
+
+	*len = 0;
+	for (unsigned i = 0; trailer != NULL && i < session->n_ports; i++) {
+		const struct port *port = engine_port(session->ports[i]);
+		struct tap_interface stats;
+
+		tap_interface(run->tap, i, &stats);
+		*len += pcapng_statistics_put(trailer + *len, size - *len,
+			&(struct pcapng_statistics){
+				.interface_id = i,
+				.stamp_ns = session->ended_ns,
+				.start_ns = session->started_ns,
+				.end_ns = session->ended_ns,
+				.received = __atomic_load_n(&port->offered, __ATOMIC_RELAXED) -
+					    run->port_offered[i],
+				.if_dropped = __atomic_load_n(&port->nic_missed, __ATOMIC_RELAXED) +
+					      __atomic_load_n(&port->nic_nombuf, __ATOMIC_RELAXED) +
+					      __atomic_load_n(&port->nic_errors, __ATOMIC_RELAXED) -
+					      run->port_missed[i],
+				.filter_accepted = stats.filter_accepted,
+				.os_dropped = stats.dropped,
+				.delivered = stats.written,
+				.tail_gap = stats.tail_gap,
+			});
+	}
+	return trailer;
+}
+
+static void files_finished(void *arg, const struct err *err)
+{
+	struct session *session = arg;
+	struct session_run *run = session->run;
+
+	run->finished = true;
+	run->finish_rc = -err->code;
+	if (err->code != 0) {
+		log_error("capture cannot be closed: %s", err->text);
+		session_message_set(session, err->text);
+		session->ledger.durable = capture_durable_packets(run->capture);
+	}
+	session_end_check(session);
+}
+
+/* No lcore can see the tap any more. */
+static void tap_unplugged(struct publish_wait *wait)
+{
+	struct session_run *run =
+		(struct session_run *)((char *)wait - offsetof(struct session_run, remove_wait));
+
+	run->device_wait.done = port_released;
+	port_released(&run->device_wait, &no_error);
+}
+
+static void port_released(struct device_wait *wait, const struct err *err)
+{
+	struct session_run *run =
+		(struct session_run *)((char *)wait - offsetof(struct session_run, device_wait));
+
+	if (run->n_acquired != 0) {
+		device_release(engine_port(run->session->ports[--run->n_acquired]), wait);
+		return;
+	}
+	run->unplugged = true;
+	session_end_check(run->session);
+}
+
+void session_end_check(struct session *session)
+{
+	struct session_run *run = session->run;
+	bool merges;
+
+	if (run == NULL || !run->unplugged || !run->finished || run->start_pending)
+		return;
+	merges = run->capture != NULL && run->finish_rc == 0 && capture_merges(run->capture);
+	if (run->finish_rc != 0) {
+		session->size_bytes = 0;
+		if (session->reason == END_stopped || session->reason == END_none)
+			session->reason = END_io_error;
+	}
+	session->run = NULL;
+	session_state_set(session, merges                ? SESSION_converting
+				   : run->finish_rc != 0 ? SESSION_failed
+							 : session_end_state(session));
+	if (merges)
+		session_job_merge(session, record_print(session, session_end_state(session)));
+	session_run_free(run);
+	session_waiters_tell(&session->stopped, session, &no_error);
+	if (session_state_closed(session->state))
+		session_waiters_tell(&session->closed, session, &no_error);
+}
+
+/* What a session that ended for its reason is, once its file is closed. */
+enum session_state session_end_state(const struct session *session)
+{
+	switch (session->reason) {
+	case END_disk_full:
+	case END_io_error:
+	case END_port_lost:
+	case END_recovered:
+		return SESSION_failed;
+	default:
+		return SESSION_complete;
+	}
+}
+
+void session_run_free(struct session_run *run)
+{
+	if (run->time_event != NULL)
+		event_free(run->time_event);
+	if (run->stop_event != NULL)
+		event_free(run->stop_event);
+	tap_free(run->tap);
+	filter_put(run->filter);
+	capture_free(run->capture);
+	free(run);
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * What is done to a session's directory: its record, merge, recovery, deletion, expiry. A job holds
+ * its session: it is not freed before the last of them is done. Control thread, but for the functions
+ * called *_work, which run on a worker.
+ */
+#include "control/session_state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/log.h"
+#include "control/merge.h"
+#include "control/record.h"
+#include "control/store.h"
+#include "control/table.h"
+
+/* A record, a deletion, a merge: work on a session's directory. */
+struct session_job {
+	struct job job;
+	struct session *session;
+	struct uuid id;
+	char *record;
+	int rc;
+	uint64_t size_bytes;
+	struct merge_recovery recovery;
+	struct err err;
+	session_done *done;
+	void *arg;
+	void (*expired)(void *arg);
+};
+
+static void merge_work(struct job *job);
+static void merge_done(struct job *job);
+static void recover_work(struct job *job);
+static void recover_done(struct job *job);
+static void recovery_take(struct session *session, const struct session_job *work);
+static struct session_job *job_make(
+	struct session *session, void (*run)(struct job *job), void (*done)(struct job *job));
+static void job_end(struct session_job *work);
+static void record_work(struct job *job);
+static void record_done(struct job *job);
+static void delete_work(struct job *job);
+static void delete_done(struct job *job);
+static void expire_work(struct job *job);
+static void expire_done(struct job *job);
+
+static const struct err no_error;
+
+void session_job_record(struct session *session, session_done *done, void *arg)
+{
+	struct session_job *work = job_make(session, record_work, record_done);
+
+	work->record = record_print(session, session->state);
+	work->done = done;
+	work->arg = arg;
+	job_post(WORKER_STORAGE, &work->job);
+}
+
+void session_expire(struct session *session, void (*done)(void *arg), void *arg)
+{
+	struct session_job *work = job_make(session, expire_work, expire_done);
+
+	session->expiring = true;
+	work->expired = done;
+	work->arg = arg;
+	work->record = record_print(session, SESSION_deleted);
+	job_post(WORKER_BULK, &work->job);
+}
+
+/* The lanes become one file, on the bulk worker. record NULL: the one that is there says all. */
+void session_job_merge(struct session *session, char *record)
+{
+	struct session_job *work = job_make(session, merge_work, merge_done);
+
+	session->queued = true;
+	work->record = record;
+	job_post(WORKER_BULK, &work->job);
+}
+
+static void merge_work(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+
+	__atomic_store_n(&work->session->queued, false, __ATOMIC_RELAXED);
+	work->rc = merge_run(&work->id, work->record, &work->size_bytes);
+}
+
+static void merge_done(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+	struct session *session = work->session;
+	enum session_state state = session_end_state(session);
+
+	if (work->rc == -ECANCELED) {
+		/* The daemon is going down; the next one goes on. */
+		job_end(work);
+		return;
+	}
+	if (work->rc == 0) {
+		session->size_bytes = work->size_bytes;
+	} else {
+		log_error("merge failed: %s", strerror(-work->rc));
+		session_message_set(session, "the lanes could not be merged");
+		session->reason = work->rc == -ENOSPC ? END_disk_full : END_io_error;
+		session->size_bytes = 0;
+		state = SESSION_failed;
+	}
+	session_state_set(session, state);
+	session_waiters_tell(&session->closed, session, &no_error);
+	job_end(work);
+}
+
+/* What a dead daemon left: count what is there, then finish it as usual. */
+void session_job_recover(struct session *session)
+{
+	struct session_job *work = job_make(session, recover_work, recover_done);
+
+	session->queued = true;
+	job_post(WORKER_BULK, &work->job);
+}
+
+static void recover_work(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+
+	work->rc = merge_recover(&work->id, &work->recovery, &work->err);
+}
+
+static void recover_done(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+	struct session *session = work->session;
+
+	if (work->rc == -ECANCELED) {
+		/* The daemon is going down; the next one begins anew. */
+		job_end(work);
+		return;
+	}
+	session->reason = END_recovered;
+	if (work->rc != 0) {
+		log_error("a capture of an earlier run cannot be recovered: %s", work->err.text);
+		session_message_set(session, work->err.text);
+		session_state_set(session, SESSION_failed);
+		session_waiters_tell(&session->closed, session, &no_error);
+	} else {
+		recovery_take(session, work);
+		session_job_merge(session, record_print(session, SESSION_failed));
+	}
+	job_end(work);
+}
+
+/* What is known after a crash: what the files hold and tell. The rest of the books died with it. */
+static void recovery_take(struct session *session, const struct session_job *work)
+{
+	const struct merge_recovery *recovery = &work->recovery;
+	struct ledger *ledger = &session->ledger;
+
+	memset(ledger, 0, sizeof(*ledger));
+	ledger->written = recovery->packets;
+	ledger->durable = recovery->packets;
+	ledger->written_bytes = recovery->captured_bytes;
+	ledger->dropped[DROP_no_block] = recovery->drops_recorded;
+	ledger->accepted = recovery->packets + recovery->drops_recorded;
+	ledger->offered = ledger->accepted;
+	session->ended_ns = recovery->last_ns != 0 ? recovery->last_ns : session->started_ns;
+	session->size_bytes = recovery->size_bytes;
+	if (work->err.code != 0)
+		session_message_set(session, work->err.text);
+	else
+		session_message_set(session, "the daemon died while this capture ran; "
+					     "it was recovered to its last whole packet");
+}
+
+static struct session_job *job_make(
+	struct session *session, void (*run)(struct job *job), void (*done)(struct job *job))
+{
+	struct session_job *work = calloc(1, sizeof(*work));
+
+	if (work == NULL)
+		abort();
+	work->job = (struct job){.run = run, .done = done};
+	work->session = session;
+	work->id = session->id;
+	session->n_jobs++;
+	return work;
+}
+
+static void job_end(struct session_job *work)
+{
+	work->session->n_jobs--;
+	free(work->record);
+	free(work);
+}
+
+static void record_work(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+
+	work->rc = store_record_write(&work->id, work->record);
+}
+
+static void record_done(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+	struct err err = {0};
+
+	/* A session without files (output none) has no record. */
+	if (work->rc != 0 && work->rc != -ENOENT)
+		err_set(&err, -work->rc, NULL, "the record cannot be written: %s",
+			strerror(-work->rc));
+	if (work->done != NULL)
+		work->done(err.code == 0 ? work->session : NULL, &err, work->arg);
+	job_end(work);
+}
+
+/* A waiter's callback, or direct: the session is closed now and its deletion can begin. */
+void session_job_delete(struct session *session, struct session_waiter *waiter)
+{
+	struct session_job *work;
+
+	waiter->next = session->deleters;
+	session->deleters = waiter;
+	if (session->deleters->next != NULL)
+		return;
+	work = job_make(session, delete_work, delete_done);
+	job_post(WORKER_BULK, &work->job);
+}
+
+static void delete_work(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+
+	work->rc = store_delete(&work->id);
+}
+
+static void delete_done(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+	struct session *session = work->session;
+	struct session_waiter *waiter = session->deleters;
+	struct err err = {0};
+
+	if (work->rc != 0 && work->rc != -ENOENT) {
+		err_set(&err, -work->rc, NULL, "the files cannot be removed: %s",
+			strerror(-work->rc));
+	} else if (session->n_jobs > 1) {
+		/* Another job still points at the session; it goes when that is over. */
+		job_post(WORKER_STORAGE, job);
+		return;
+	}
+	session->deleters = NULL;
+	job_end(work);
+	if (err.code == 0) {
+		table_remove(session);
+		session_free(session);
+	}
+	while (waiter != NULL) {
+		struct session_waiter *next = waiter->next;
+
+		waiter->done(NULL, err.code != 0 ? &err : NULL, waiter->arg);
+		free(waiter);
+		waiter = next;
+	}
+}
+
+static void expire_work(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+
+	work->rc = store_expire(&work->id);
+	if (work->rc == 0)
+		work->rc = store_record_write(&work->id, work->record);
+}
+
+static void expire_done(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+	struct session *session = work->session;
+	void (*expired)(void *arg) = work->expired;
+	void *arg = work->arg;
+
+	session->expiring = false;
+	if (work->rc != 0) {
+		log_error("cannot remove an old capture: %s", strerror(-work->rc));
+	} else {
+		session->size_bytes = 0;
+		session_state_set(session, SESSION_deleted);
+	}
+	job_end(work);
+	expired(arg);
+}

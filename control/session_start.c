@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * The beginning of a session. Each step that may block is a job on a worker and its callback is the
+ * next step, so the way reads downwards:
+ *
+ *   filter -> ports -> tap and files -> publication -> running, or undone and told
+ *
+ * Control thread.
+ */
+#include "control/session_state.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "control/spec.h"
+#include "control/record.h"
+#include "control/table.h"
+#include "engine/clock.h"
+#include "engine/pcapng.h"
+
+static void filter_ready(evutil_socket_t fd, short what, void *arg);
+static void start_ports(struct session *session);
+static void port_acquired(struct device_wait *wait, const struct err *err);
+static void start_tap(struct session *session);
+static int tap_make(struct session *session, size_t header_len, struct err *err);
+static void files_created(void *arg, const struct err *err);
+static void start_publish(struct session *session);
+static void start_published(struct publish_wait *wait);
+static void time_over(evutil_socket_t fd, short what, void *arg);
+static void start_fail(struct session *session, const struct err *err);
+static void fail_released(struct device_wait *wait, const struct err *err);
+static void fail_free(struct session *session);
+
+static const struct err no_error;
+
+struct session *session_start_new(const struct session_spec *spec)
+{
+	struct session *session = calloc(1, sizeof(*session));
+
+	if (session == NULL)
+		return NULL;
+	session->run = calloc(1, sizeof(*session->run));
+	if (session->run != NULL)
+		session->run->session = session;
+	uuid_make(&session->id);
+	if (session->run == NULL || session_text_set(&session->name, spec->name) != 0 ||
+		session_text_set(&session->notes, spec->notes) != 0 ||
+		session_text_set(&session->account, spec->account) != 0 ||
+		session_text_set(&session->owner, spec->owner) != 0 ||
+		session_text_set(&session->filter, spec->filter) != 0 ||
+		session_text_set(&session->vendor, spec->vendor) != 0) {
+		free(session->run);
+		session_free(session);
+		return NULL;
+	}
+	session->dialect = spec->dialect;
+	session->n_ports = spec->n_ports;
+	for (unsigned i = 0; i < spec->n_ports; i++) {
+		session->ports[i] = spec->ports[i];
+		snprintf(session->port_names[i], CONFIG_NAME_MAX, "%s",
+			engine_port(spec->ports[i])->config->name);
+	}
+	session->sample_mode = spec->sample_mode;
+	session->sample_n = spec->sample_mode == SAMPLE_NONE ? 1 : spec->sample_n;
+	session->snaplen_bytes = spec->snaplen_bytes != 0 ? spec->snaplen_bytes : TAP_SNAPLEN_MAX;
+	session->direction = spec->direction;
+	session->limit_packets = spec->limit_packets;
+	session->limit_bytes = spec->limit_bytes;
+	session->limit_ns = spec->limit_ns;
+	session->limit_file_bytes = spec->limit_file_bytes;
+	session->output = spec->output;
+	session->created_ns = clock_wall_ns();
+	return session;
+}
+
+void session_start_begin(struct session *session)
+{
+	struct session_run *run = session->run;
+	struct err err = {0};
+	int fd;
+
+	if (session->filter == NULL || session->filter[0] == '\0') {
+		start_ports(session);
+		return;
+	}
+	fd = filter_compile_start(session->filter);
+	if (fd < 0) {
+		err_set(&err, EAGAIN, "filter", "the filter compiler is not there: %s",
+			strerror(-fd));
+		start_fail(session, &err);
+		return;
+	}
+	run->filter_event = event_new(sessions.base, fd, EV_READ, filter_ready, session);
+	event_add(run->filter_event, NULL);
+}
+
+static void filter_ready(evutil_socket_t fd, short what, void *arg)
+{
+	static struct filter_code code;
+	struct session *session = arg;
+	struct session_run *run = session->run;
+	struct err err = {0};
+
+	event_free(run->filter_event);
+	run->filter_event = NULL;
+	if (filter_compile_finish(fd, &code, &err) == 0)
+		run->filter = filter_new(&code, &err);
+	if (run->filter == NULL) {
+		start_fail(session, &err);
+		return;
+	}
+	session->filter_engine = filter_engine(run->filter);
+	start_ports(session);
+}
+
+/* One port after the other. */
+static void start_ports(struct session *session)
+{
+	struct session_run *run = session->run;
+
+	if (run->n_acquired == session->n_ports) {
+		start_tap(session);
+		return;
+	}
+	run->device_wait.done = port_acquired;
+	device_acquire(engine_port(session->ports[run->n_acquired]), &run->device_wait);
+}
+
+static void port_acquired(struct device_wait *wait, const struct err *err)
+{
+	struct session_run *run =
+		(struct session_run *)((char *)wait - offsetof(struct session_run, device_wait));
+	struct session *session = run->session;
+
+	if (err->code != 0) {
+		struct err named = *err;
+
+		named.code = ENODEV;
+		snprintf(named.field, sizeof(named.field), "ports");
+		start_fail(session, &named);
+		return;
+	}
+	run->n_acquired++;
+	start_ports(session);
+}
+
+static void start_tap(struct session *session)
+{
+	struct session_run *run = session->run;
+	struct session_spec spec = {.n_ports = session->n_ports,
+		.filter = session->filter,
+		.snaplen_bytes = session->snaplen_bytes};
+	struct err err = {0};
+	size_t header_len;
+	void *header;
+	char *record;
+
+	memcpy(spec.ports, session->ports, sizeof(spec.ports));
+	header = spec_header(&spec, &header_len);
+	if (header == NULL || tap_make(session, header_len, &err) != 0) {
+		free(header);
+		start_fail(session, &err);
+		return;
+	}
+	for (unsigned i = 0; i < session->n_ports; i++) {
+		const struct port *port = engine_port(session->ports[i]);
+
+		run->port_offered[i] = __atomic_load_n(&port->offered, __ATOMIC_RELAXED);
+		run->port_missed[i] = __atomic_load_n(&port->nic_missed, __ATOMIC_RELAXED) +
+				      __atomic_load_n(&port->nic_nombuf, __ATOMIC_RELAXED) +
+				      __atomic_load_n(&port->nic_errors, __ATOMIC_RELAXED);
+	}
+	if (session->output == OUTPUT_NONE) {
+		free(header);
+		start_publish(session);
+		return;
+	}
+	run->capture = capture_new(&session->id, tap_lanes(run->tap), header, header_len);
+	record = record_print(session, SESSION_running);
+	if (run->capture == NULL || record == NULL) {
+		free(record);
+		err_set(&err, EAGAIN, NULL, "no memory for another capture");
+		start_fail(session, &err);
+		return;
+	}
+	capture_create(run->capture, record, files_created, session);
+}
+
+static int tap_make(struct session *session, size_t header_len, struct err *err)
+{
+	const uint64_t fixed = header_len + (uint64_t)session->n_ports * PCAPNG_STATISTICS_MAX;
+	struct tap_spec spec = {
+		.n_ports = session->n_ports,
+		.filter = session->run->filter,
+		.sample_mode = session->sample_mode,
+		.sample_n = (uint32_t)session->sample_n,
+		.snaplen_bytes = (uint32_t)session->snaplen_bytes,
+		.direction = session->direction,
+		.limit_packets = session->limit_packets,
+		.limit_bytes = session->limit_bytes,
+		.limit_ns = session->limit_ns,
+		.sink = session->output == OUTPUT_NONE ? SINK_NULL : SINK_FILE,
+	};
+
+	memcpy(spec.ports, session->ports, sizeof(spec.ports));
+	if (session->limit_file_bytes != 0) {
+		if (session->limit_file_bytes <= fixed)
+			return err_set(err, EINVAL, "limits.file_bytes",
+				"%llu is too small: headers and statistics alone take %llu",
+				(unsigned long long)session->limit_file_bytes,
+				(unsigned long long)fixed);
+		spec.limit_file_bytes = session->limit_file_bytes - fixed;
+	}
+	session->run->tap = tap_new(&spec, err);
+	return session->run->tap != NULL ? 0 : -err->code;
+}
+
+static void files_created(void *arg, const struct err *err)
+{
+	struct session *session = arg;
+
+	if (err->code != 0) {
+		start_fail(session, err);
+		return;
+	}
+	capture_connect(session->run->capture, session->run->tap);
+	start_publish(session);
+}
+
+static void start_publish(struct session *session)
+{
+	struct session_run *run = session->run;
+
+	for (unsigned i = 0; i < session->n_ports; i++)
+		engine_port_poll(engine_port(session->ports[i]), true);
+	engine_tap_add(run->tap);
+	session->started_ns = tap_started_ns(run->tap);
+	run->start_wait.done = start_published;
+	run->start_pending = true;
+	publish_soon(&run->start_wait);
+	if (session->limit_ns != 0) {
+		const struct timeval limit = {
+			.tv_sec = (time_t)(session->limit_ns / CLOCK_NS_PER_S),
+			.tv_usec = (suseconds_t)(session->limit_ns % CLOCK_NS_PER_S / 1000),
+		};
+
+		run->time_event = event_new(sessions.base, -1, 0, time_over, session);
+		event_add(run->time_event, &limit);
+	}
+	session_state_set(session, SESSION_running);
+}
+
+/* Every lcore polls for it now: what is sent after the answer is captured. */
+static void start_published(struct publish_wait *wait)
+{
+	struct session_run *run =
+		(struct session_run *)((char *)wait - offsetof(struct session_run, start_wait));
+	struct session *session = run->session;
+
+	run->start_pending = false;
+	if (session->reason != END_none && !run->ending) {
+		/* A stop that came while we were starting. */
+		tap_end_raise(run->tap, session->reason);
+		session->reason = END_none;
+	}
+	session_waiters_tell(&run->started, session, &no_error);
+	session_end_check(session);
+}
+
+static void time_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *session = arg;
+
+	if (session->run->tap != NULL)
+		tap_end_raise(session->run->tap, END_time_limit);
+}
+
+/* Nothing was published: undo, then tell whoever asked. */
+static void start_fail(struct session *session, const struct err *err)
+{
+	session->run->start_err = *err;
+	session->run->device_wait.done = fail_released;
+	fail_released(&session->run->device_wait, &no_error);
+}
+
+static void fail_released(struct device_wait *wait, const struct err *err)
+{
+	struct session_run *run =
+		(struct session_run *)((char *)wait - offsetof(struct session_run, device_wait));
+
+	if (run->n_acquired == 0)
+		fail_free(run->session);
+	else
+		device_release(engine_port(run->session->ports[--run->n_acquired]), wait);
+}
+
+static void fail_free(struct session *session)
+{
+	struct session_run *run = session->run;
+	const struct err err = run->start_err;
+
+	session->run = NULL;
+	table_remove(session);
+	sessions.n_open--;
+	session_waiters_tell(&run->started, NULL, &err);
+	session_waiters_tell(&session->stopped, NULL, &err);
+	while (session->closed != NULL) {
+		/* A delete: what is to be deleted never came to be. */
+		struct session_waiter *closed = session->closed;
+		struct session_waiter *waiter = closed->arg;
+
+		session->closed = closed->next;
+		waiter->done(NULL, NULL, waiter->arg);
+		free(waiter);
+		free(closed);
+	}
+	session_run_free(run);
+	session_free(session);
+}
