@@ -105,7 +105,7 @@ def test_kill_at_any_moment(sluiced, dir, two_cpus, queues):
             assert capture["name"] == "cut off"
             assert len(file) >= seen[id]["durable"], "a durable packet is gone"
             assert capture["ledger"]["unknown"] >= 0
-            complaints, _ = capcheck.claims(file, COUNT, first=0 if id == ids[0] else None)
+            complaints, _ = capcheck.claims(file, COUNT)
             assert not complaints, complaints[:3]
         capture, _ = daemon.settled(done, readers=False)
         assert capture["reason"] == "packet_limit", "a finished capture was touched"
@@ -157,7 +157,7 @@ def test_one_daemon_per_root(sluiced, dir):
     finally:
         second.discard()
     assert done.returncode == 1
-    assert str(daemon.root) in done.stderr and "lock" in done.stderr.lower()
+    assert f"{daemon.root} is in use by another sluiced (process {daemon.pid})" in done.stderr
     daemon.api.stop(id)
     daemon.settled(id)
 
