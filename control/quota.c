@@ -29,6 +29,7 @@ static void measure_done(struct job *job);
 static void room_make(void);
 static bool room_short(void);
 static bool disk_short(void);
+static uint64_t disk_reserve_bytes(void);
 static struct session *oldest_closed(void);
 static void oldest_expired(void *arg);
 static void running_end(void);
@@ -57,11 +58,14 @@ int quota_check(struct err *err)
 		room_make();
 		return 0;
 	}
-	return err_set(err, ENOSPC, "output",
-		"no storage: captures take %llu of the %llu bytes they may, and %llu are free on "
-		"the disk",
-		(unsigned long long)quota_used_bytes(), (unsigned long long)quota_limit_bytes(),
-		(unsigned long long)quota.usage.free_bytes);
+	if (disk_short())
+		return err_set(err, ENOSPC, NULL,
+			"no storage: the disk has %llu bytes free, and %d %% of it (%llu) stay so",
+			(unsigned long long)quota.usage.free_bytes, FREE_PERCENT_MIN,
+			(unsigned long long)disk_reserve_bytes());
+	return err_set(err, ENOSPC, NULL,
+		"no storage: captures take %llu bytes, and the quota is %llu (storage.quota)",
+		(unsigned long long)quota_used_bytes(), (unsigned long long)quota_limit_bytes());
 }
 
 uint64_t quota_size_bytes(void)
@@ -126,7 +130,12 @@ static bool room_short(void)
 
 static bool disk_short(void)
 {
-	return quota.usage.free_bytes < quota.usage.size_bytes / 100 * FREE_PERCENT_MIN;
+	return quota.usage.free_bytes < disk_reserve_bytes();
+}
+
+static uint64_t disk_reserve_bytes(void)
+{
+	return quota.usage.size_bytes / 100 * FREE_PERCENT_MIN;
 }
 
 static struct session *oldest_closed(void)
