@@ -448,11 +448,12 @@ static void queue_abandon(struct writer *writer, struct lane *lane)
 static void lane_drain(struct writer *writer, struct lane *lane)
 {
 	struct tap *tap = lane->tap;
+	const unsigned n_lanes = tap->n_lanes;
 
 	atomic_fetch_sub(&writer->n_live, 1);
 	COUNTER_SET(tap->ended_ns, clock_wall_ns());
 	/* Control may free the tap as soon as it sees this: nothing of it is touched after. */
-	if (__atomic_add_fetch(&tap->lanes_drained, 1, __ATOMIC_ACQ_REL) == tap->n_lanes)
+	if (__atomic_add_fetch(&tap->lanes_drained, 1, __ATOMIC_ACQ_REL) == n_lanes)
 		event_raise();
 }
 

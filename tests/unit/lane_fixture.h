@@ -22,7 +22,7 @@
 
 #include "engine/lane.h"
 
-#define LANES_MAX 8
+#define LANES_MAX 48
 
 /* Bytes that grow. */
 struct bytes {
