@@ -30,6 +30,7 @@ static int options_parse(int argc, char **argv, struct options *options);
 static void usage_print(FILE *out);
 static int config_check(const struct options *options, struct config **config);
 static int daemon_run(const struct config *config);
+static void error_log(const struct err *err);
 static void signal_end(evutil_socket_t fd, short what, void *arg);
 
 int main(int argc, char **argv)
@@ -131,7 +132,7 @@ static int daemon_run(const struct config *config)
 	int rc;
 
 	if (base == NULL || engine_start(config, &err) != 0) {
-		log_error("%s", err.text);
+		error_log(&err);
 		return EXIT_RUNTIME;
 	}
 	on_term = evsignal_new(base, SIGTERM, signal_end, base);
@@ -146,7 +147,7 @@ static int daemon_run(const struct config *config)
 		event_base_dispatch(base);
 		log_info("stopping");
 	} else {
-		log_error("%s", err.text);
+		error_log(&err);
 	}
 	api_stop();
 	control_stop();
@@ -155,6 +156,11 @@ static int daemon_run(const struct config *config)
 	engine_stop();
 	event_base_free(base);
 	return rc == 0 ? EXIT_OK : EXIT_RUNTIME;
+}
+
+static void error_log(const struct err *err)
+{
+	log_error("%s%s%s", err->field, err->field[0] != '\0' ? ": " : "", err->text);
 }
 
 static void signal_end(evutil_socket_t fd, short what, void *arg)

@@ -190,6 +190,7 @@ static int ports_open(const struct config *config, struct err *err)
 {
 	for (unsigned i = 0; i < config->n_ports; i++) {
 		struct port *port = &engine.ports[i];
+		char section[CONFIG_NAME_MAX + 8];
 		int rc;
 
 		port->config = &config->ports[i];
@@ -198,8 +199,11 @@ static int ports_open(const struct config *config, struct err *err)
 		port->ops = port->config->device[0] != '\0' ? &port_eth_ops : &port_afpacket_ops;
 		engine.n_ports++;
 		rc = port->ops->open(port, err);
-		if (rc != 0)
+		if (rc != 0) {
+			snprintf(section, sizeof(section), "port %s", port->config->name);
+			err_prefix(err, section);
 			return rc;
+		}
 		log_info("port %s: %s %s driver=%s queues=%u loss_visibility=%s",
 			port->config->name, port->ops->kind,
 			port->config->device[0] != '\0' ? port->config->device
