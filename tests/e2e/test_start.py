@@ -42,7 +42,7 @@ BAD_CONFIGS = [
     (PORT + "[sampling]\nsimple = 0\n", 4, "simple", []),
     (PORT + "[port bad name!]\ninterface = lo\n", None, "bad name!", []),
     (PORT + "just words\n", 3, "", []),
-    (PORT + "[storage]\nroot = /" + "x" * 250 + "\n", 4, "", ["200"]),
+    (PORT + "[storage]\nroot = /" + "x" * 250 + "\n", 4, "", ["258", "199"]),
 ]
 
 
@@ -66,7 +66,10 @@ def test_bad_config(dir, case):
 
 def test_check_of_good_files(dir):
     for path in sorted((harness.SOURCE / "config").glob("*.ini")):
-        done = run(harness.SLUICED, "--check", "--config", path, check=False)
+        # As it is, but for CPUs that this machine may not have.
+        here = dir / path.name
+        here.write_text(re.sub(r"^(\w+_cpus?) = .*", r"\1 = 0", path.read_text(), flags=re.M))
+        done = run(harness.SLUICED, "--check", "--config", here, check=False)
         assert done.returncode == 0, f"{path}: {done.stderr}"
     odd = dir / "odd.ini"
     odd.write_text(
