@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * Packet filters: pcap expressions as native code. The only file pair that knows libpcap and rte_bpf.
+ * Packet filters: pcap expressions as native code. The filter*.c files are the only ones that
+ * know libpcap and rte_bpf.
  *
  * Compiling an expression can take seconds and crash, so it happens in a child of a small helper
  * process that is forked first thing in main, before EAL, threads and sockets. The child has CPU,
  * memory and wall-clock limits, no network, and refuses host names. What comes back is classic BPF,
- * which the daemon validates, converts to eBPF, repairs (two bugs of DPDK 22.11, see filter.c), loads
- * and JIT-compiles. What rte_bpf refuses runs in libpcap's interpreter on a linear copy.
+ * which the daemon validates, converts to eBPF, repairs (six faults of DPDK 22.11, see filter_jit.c),
+ * loads and JIT-compiles. What rte_bpf refuses (loops: protochain) is interpreted where it lies, in a
+ * bounded number of steps.
  */
 #ifndef ENGINE_FILTER_H
 #define ENGINE_FILTER_H

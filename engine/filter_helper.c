@@ -452,7 +452,8 @@ static void child_explain(int fd, int status)
 		answer_refuse(fd, EAGAIN, "took more than %u ms to compile on a busy machine",
 			CHILD_WALL_MS);
 	else
-		answer_refuse(fd, EINVAL, "the compiler failed on it (signal %d)", sig);
+		answer_refuse(fd, EINVAL, "the compiler failed on it (%s %d)",
+			sig != 0 ? "signal" : "status", sig != 0 ? sig : WEXITSTATUS(status));
 }
 
 static void children_reap(struct helper *helper)
@@ -491,7 +492,7 @@ static void child_run(const struct request *request, rlim_t memory_bytes, pid_t 
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setpriority(PRIO_PROCESS, 0, CHILD_NICE);
 	limit_set(RLIMIT_NPROC, 0);
-	limit_set(RLIMIT_CPU, CHILD_CPU_MS / 1000 + 1);
+	limit_set(RLIMIT_CPU, CHILD_CPU_MS / 1000 + 1); /* should the timer fail */
 	limit_set(RLIMIT_AS, memory_bytes);
 	timer_set(ITIMER_PROF, CHILD_CPU_MS);
 	timer_set(ITIMER_REAL, CHILD_WALL_MS);

@@ -11,7 +11,6 @@
  */
 #include "engine/filter_internal.h"
 
-#include <rte_byteorder.h>
 #include <rte_mbuf.h>
 
 #include <pcap/bpf.h>
@@ -30,18 +29,15 @@ static bool packet_load(const struct rte_mbuf *m, uint64_t offset, uint16_t code
 {
 	static const uint8_t sizes[] = {[BPF_W >> 3] = 4, [BPF_H >> 3] = 2, [BPF_B >> 3] = 1};
 	uint32_t size = sizes[BPF_SIZE(code) >> 3], pkt_len = rte_pktmbuf_pkt_len(m);
-	unaligned_uint32_t scratch;
-	const void *data;
+	uint8_t scratch[sizeof(uint32_t)];
+	const uint8_t *data;
 
 	if (size > pkt_len || offset > pkt_len - size)
 		return false;
-	data = rte_pktmbuf_read(m, (uint32_t)offset, size, &scratch);
-	if (size == 4)
-		*value = rte_be_to_cpu_32(*(const unaligned_uint32_t *)data);
-	else if (size == 2)
-		*value = rte_be_to_cpu_16(*(const unaligned_uint16_t *)data);
-	else
-		*value = *(const uint8_t *)data;
+	data = rte_pktmbuf_read(m, (uint32_t)offset, size, scratch);
+	*value = 0;
+	for (uint32_t i = 0; i < size; i++)
+		*value = *value << 8 | data[i];
 	return true;
 }
 

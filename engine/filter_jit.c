@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * From classic BPF to native code with rte_bpf, and around five things that DPDK 22.11 does
+ * From classic BPF to native code with rte_bpf, and around six things that DPDK 22.11 does
  * wrongly.
  *
  * Four are repaired between rte_bpf_convert() and rte_bpf_load():
@@ -15,6 +15,9 @@
  * so stops too early when one jump grows as another shrinks. Jumps then land some bytes beside
  * their target. Its passes are gone through here first, and a program on which it would go wrong is
  * laid out a little differently.
+ *
+ * The sixth: the validator walks the ways through a program, whose number can be exponential. See
+ * "what the validator can walk" below.
  *
  * Control thread only; the lcores run what comes out.
  */
@@ -34,6 +37,8 @@
 /* Registers as rte_bpf_convert() uses them; r9 is one that it never touches. */
 #define REG_A       EBPF_REG_0
 #define REG_X       EBPF_REG_7
+#define REG_PACKET  EBPF_REG_6
+#define REG_SAVED_A EBPF_REG_8 /* between two instructions of one conversion only */
 #define REG_SCRATCH EBPF_REG_9
 
 /* No packet is this long, and adding the size of a load stays below 2^31. */
@@ -41,8 +46,19 @@
 /* With an index of at most INDEX_SMALL, offset and index cannot pass OFFSET_MAX. */
 #define INDEX_SMALL 0xffffu
 
-#define REPAIRED_MAX 7 /* instructions that one can become, a filler included */
+/* Instructions that the validator may look at one after another: some milliseconds of work. */
+#define WALK_MAX 20000
+
+#define PROLOGUE_LEN 3  /* of what rte_bpf_convert() makes */
+#define REPAIRED_MAX 14 /* instructions that one can become, a filler included */
 #define LAYOUTS_MAX  16
+
+/* Whose value may still be used. */
+enum {
+	LIVE_A = 1,
+	LIVE_X = 2,
+	LIVE_SAVED_A = 4,
+};
 
 struct repair {
 	const struct ebpf_insn *in;
@@ -51,11 +67,17 @@ struct repair {
 	uint32_t n_out;
 	uint32_t *at;     /* out[at[i]] is where the repaired in[i] starts */
 	int32_t *native;  /* native[i] is where the code of out[i] starts, and its end at last */
+	uint8_t *live;    /* LIVE_ bits at the start of in[i] */
 	bool index_small; /* X never exceeds INDEX_SMALL */
-	unsigned layout;  /* 0: as it is; else fillers are put in, elsewhere for each number */
+	bool plain;       /* the validator can walk it as it is */
+	bool uses_x;
+	uint16_t slots;  /* of M[] that are stored to */
+	unsigned layout; /* 0: as it is; else fillers are put in, elsewhere for each number */
 };
 
 static bool index_is_small(const struct filter_insn *insn, uint32_t n);
+static bool walk_is_short(const struct ebpf_insn *in, uint32_t n);
+static void live_find(struct repair *repair);
 static int repair_program(struct repair *repair);
 static int native_foresee(struct repair *repair);
 static bool native_is_foreseen(const struct repair *repair, const struct rte_bpf_jit *jit);
@@ -93,6 +115,24 @@ static int repair_and_foresee(struct repair *repair)
 	return ret;
 }
 
+static bool repair_alloc(struct repair *repair)
+{
+	repair->at = calloc(repair->n_in, sizeof(repair->at[0]));
+	repair->live = calloc(repair->n_in + 1, sizeof(repair->live[0]));
+	repair->out = calloc(repair->n_in + 2, REPAIRED_MAX * sizeof(repair->out[0]));
+	repair->native = calloc((repair->n_in + 2) * REPAIRED_MAX, sizeof(repair->native[0]));
+	return repair->at != NULL && repair->live != NULL && repair->out != NULL &&
+	       repair->native != NULL;
+}
+
+static void repair_free(struct repair *repair)
+{
+	free(repair->native);
+	free(repair->out);
+	free(repair->live);
+	free(repair->at);
+}
+
 struct rte_bpf *filter_jit_new(
 	const struct filter_insn *insn, uint32_t n, uint64_t (**accept)(void *mbuf))
 {
@@ -109,15 +149,13 @@ struct rte_bpf *filter_jit_new(
 		return NULL;
 	repair.in = prm->ins;
 	repair.n_in = prm->nb_ins;
-	repair.at = calloc(prm->nb_ins, sizeof(repair.at[0]));
-	repair.out = calloc(prm->nb_ins, REPAIRED_MAX * sizeof(repair.out[0]));
-	repair.native = calloc(prm->nb_ins * REPAIRED_MAX + 1, sizeof(repair.native[0]));
-	if (repair.at != NULL && repair.out != NULL && repair.native != NULL &&
-		repair_and_foresee(&repair) == 0)
-		bpf = repair_load_bpf(&repair, prm, accept);
-	free(repair.native);
-	free(repair.out);
-	free(repair.at);
+	repair.plain = walk_is_short(repair.in, repair.n_in);
+	if (repair_alloc(&repair)) {
+		live_find(&repair);
+		if (repair_and_foresee(&repair) == 0)
+			bpf = repair_load_bpf(&repair, prm, accept);
+	}
+	repair_free(&repair);
 	rte_free(prm);
 	return bpf;
 }
@@ -155,6 +193,16 @@ static bool ebpf_is_jump(const struct ebpf_insn *insn)
 {
 	return BPF_CLASS(insn->code) == BPF_JMP && BPF_OP(insn->code) != EBPF_EXIT &&
 	       BPF_OP(insn->code) != EBPF_CALL;
+}
+
+static struct ebpf_insn ebpf_alu(uint8_t code, uint8_t dst, uint8_t src)
+{
+	return (struct ebpf_insn){.code = code | BPF_X, .dst_reg = dst, .src_reg = src};
+}
+
+static struct ebpf_insn ebpf_alu_k(uint8_t code, uint8_t dst, int32_t k)
+{
+	return (struct ebpf_insn){.code = code | BPF_K, .dst_reg = dst, .imm = k};
 }
 
 static bool ebpf_is_exit(const struct ebpf_insn *insn)
@@ -241,10 +289,234 @@ static unsigned repair_shift(const struct ebpf_insn *in, struct ebpf_insn *out)
 	return 4;
 }
 
+/* --- what the validator can walk ------------------------------------------------------------- */
+
+/*
+ * rte_bpf_load() follows all ways through a program, but for those on which a jump finds the
+ * registers as another way left them, for two such states a jump. With twenty times "(host A and
+ * tcp port B)" that takes 80 ms, with forty for ever, in the control thread. Programs with few ways
+ * are left alone. In the others a conditional jump leaves nothing behind that depends on the way
+ * there: its condition is worked out in the scratch register and mixed with a 0 of which the
+ * validator does not know that it is one, and registers whose value is not used again are all set
+ * to the same.
+ */
+
+#define REG_ZERO REG_SAVED_A /* in such programs, where nothing else is in it */
+
+/* Would walking all ways look at few enough instructions? Jumps only go forward. */
+static bool walk_is_short(const struct ebpf_insn *in, uint32_t n)
+{
+	uint32_t *walk = calloc(n + 1, sizeof(walk[0])), first;
+
+	if (walk == NULL)
+		return false;
+	for (uint32_t i = n; i-- > 0;) {
+		uint32_t target = i + 1 + (uint32_t)in[i].off;
+		uint64_t sum = 1;
+
+		if (!ebpf_is_exit(&in[i]) && in[i].code != (BPF_JMP | BPF_JA))
+			sum += walk[i + 1];
+		if (ebpf_is_jump(&in[i]) && target <= n)
+			sum += walk[target];
+		walk[i] = (uint32_t)RTE_MIN(sum, (uint64_t)WALK_MAX + 1);
+	}
+	first = walk[0];
+	free(walk);
+	return first <= WALK_MAX;
+}
+
+static uint8_t live_bit(uint8_t reg)
+{
+	return reg == REG_A         ? LIVE_A
+	       : reg == REG_X       ? LIVE_X
+	       : reg == REG_SAVED_A ? LIVE_SAVED_A
+				    : 0;
+}
+
+/* What is live before the instruction, from what is live after it. */
+static uint8_t live_before(const struct ebpf_insn *insn, uint8_t after)
+{
+	uint8_t dst = live_bit(insn->dst_reg);
+	uint8_t src = BPF_SRC(insn->code) == BPF_X ? live_bit(insn->src_reg) : 0;
+
+	switch (BPF_CLASS(insn->code)) {
+	case BPF_LD:
+		return (uint8_t)(after & ~LIVE_A) | (BPF_MODE(insn->code) == BPF_IND ? LIVE_X : 0);
+	case BPF_LDX:
+		return (uint8_t)(after & ~dst);
+	case BPF_STX:
+		return after | live_bit(insn->src_reg);
+	case BPF_ALU:
+	case EBPF_ALU64:
+		if (BPF_OP(insn->code) == EBPF_MOV)
+			return (uint8_t)(after & ~dst) | ((after & dst) != 0 ? src : 0);
+		return after | dst | src;
+	default:
+		if (ebpf_is_exit(insn))
+			return LIVE_A;
+		return BPF_OP(insn->code) == BPF_JA ? after : after | dst | src;
+	}
+}
+
+static void live_find(struct repair *repair)
+{
+	for (uint32_t i = repair->n_in; i-- > 0;) {
+		const struct ebpf_insn *insn = &repair->in[i];
+		uint32_t target = i + 1 + (uint32_t)insn->off;
+		uint8_t after = repair->live[i + 1];
+
+		if (ebpf_is_jump(insn) && target < repair->n_in)
+			after = repair->live[target] | (BPF_OP(insn->code) != BPF_JA ? after : 0);
+		repair->live[i] = live_before(insn, after);
+		repair->uses_x |= (after & LIVE_X) != 0;
+		if (BPF_CLASS(insn->code) == BPF_STX)
+			repair->slots |= 1u << (BPF_MEMWORDS + insn->off / 4);
+	}
+}
+
+/* REG_SCRATCH := the register, or 0 for REG_ZERO, and as for the validator anything at all. */
+static unsigned walk_obscure(uint8_t reg, struct ebpf_insn *out)
+{
+	unsigned n = 0;
+
+	out[n++] = ebpf_alu(EBPF_ALU64 | EBPF_MOV, REG_SCRATCH, REG_ZERO);
+	if (reg != REG_ZERO)
+		out[n++] = ebpf_alu(BPF_ALU | BPF_XOR, REG_SCRATCH, reg);
+	out[n++] = ebpf_alu(BPF_ALU | BPF_RSH, REG_SCRATCH, REG_ZERO);
+	return n;
+}
+
+static struct ebpf_insn ebpf_length(uint8_t reg)
+{
+	return (struct ebpf_insn){.code = BPF_LDX | BPF_MEM | BPF_W,
+		.dst_reg = reg,
+		.src_reg = REG_PACKET,
+		.off = offsetof(struct rte_mbuf, pkt_len)};
+}
+
+/* Behind the converter's own first instructions. */
+static unsigned walk_prologue(const struct repair *repair, struct ebpf_insn *out)
+{
+	unsigned n = 0;
+
+	out[n++] = ebpf_length(REG_ZERO);
+	out[n++] = ebpf_length(REG_SCRATCH);
+	out[n++] = ebpf_alu(BPF_ALU | BPF_XOR, REG_ZERO, REG_SCRATCH);
+	n += walk_obscure(REG_ZERO, out + n);
+	for (int slot = 0; slot < BPF_MEMWORDS; slot++) {
+		if ((repair->slots & 1u << slot) != 0)
+			out[n++] = (struct ebpf_insn){.code = BPF_STX | BPF_MEM | BPF_W,
+				.dst_reg = EBPF_REG_10,
+				.src_reg = REG_SCRATCH,
+				.off = (int16_t)((slot - BPF_MEMWORDS) * 4)};
+	}
+	if ((repair->live[PROLOGUE_LEN] & LIVE_X) == 0)
+		out[n++] = ebpf_alu(EBPF_ALU64 | EBPF_MOV, REG_X, REG_PACKET);
+	return n;
+}
+
+static unsigned walk_store(const struct ebpf_insn *in, struct ebpf_insn *out)
+{
+	unsigned n = walk_obscure(in->src_reg, out);
+
+	out[n] = *in;
+	out[n++].src_reg = REG_SCRATCH;
+	return n;
+}
+
+/* REG_SCRATCH := the constant or register that a jump compares A with. */
+static unsigned walk_operand(const struct ebpf_insn *in, struct ebpf_insn *out)
+{
+	/* Constants from 2^31 the converter puts into a register first. */
+	if (BPF_SRC(in->code) == BPF_K || in->src_reg == REG_SAVED_A) {
+		out[0] = ebpf_mov_k(
+			REG_SCRATCH, (uint32_t)(BPF_SRC(in->code) == BPF_K ? in->imm : in[-1].imm));
+		return 1;
+	}
+	out[0] = ebpf_alu(EBPF_ALU64 | EBPF_MOV, REG_SCRATCH, REG_ZERO);
+	out[1] = ebpf_alu(BPF_ALU | BPF_XOR, REG_SCRATCH, in->src_reg);
+	return 2;
+}
+
+/* REG_SCRATCH := not zero when the jump is to be taken, or for JEQ when it is not. */
+static unsigned walk_condition(const struct ebpf_insn *in, struct ebpf_insn *out)
+{
+	unsigned n = walk_operand(in, out);
+
+	switch (BPF_OP(in->code)) {
+	case BPF_JEQ:
+	case EBPF_JNE:
+		out[n++] = ebpf_alu(BPF_ALU | BPF_XOR, REG_SCRATCH, REG_A);
+		break;
+	case BPF_JSET:
+		out[n++] = ebpf_alu(BPF_ALU | BPF_AND, REG_SCRATCH, REG_A);
+		break;
+	default: /* the sign of operand - A, or of operand - A - 1 */
+		out[n++] = ebpf_alu(EBPF_ALU64 | BPF_SUB, REG_SCRATCH, REG_A);
+		if (BPF_OP(in->code) == BPF_JGE)
+			out[n++] = ebpf_alu_k(EBPF_ALU64 | BPF_SUB, REG_SCRATCH, 1);
+		out[n++] = ebpf_alu_k(EBPF_ALU64 | BPF_RSH, REG_SCRATCH, 63);
+	}
+	out[n++] = ebpf_alu(BPF_ALU | BPF_XOR, REG_SCRATCH, REG_ZERO);
+	return n;
+}
+
+static unsigned walk_branch(
+	const struct repair *repair, const struct ebpf_insn *in, struct ebpf_insn *out)
+{
+	uint32_t next = (uint32_t)(in - repair->in) + 1;
+	uint8_t live = repair->live[next] | repair->live[next + (uint32_t)in->off];
+	unsigned n = walk_condition(in, out);
+
+	if ((live & LIVE_A) == 0)
+		out[n++] = ebpf_alu(EBPF_ALU64 | EBPF_MOV, REG_A, REG_PACKET);
+	if ((live & LIVE_X) == 0 && repair->uses_x)
+		out[n++] = ebpf_alu(EBPF_ALU64 | EBPF_MOV, REG_X, REG_PACKET);
+	out[n++] = ebpf_alu(BPF_JMP | BPF_JSET, REG_SCRATCH, REG_SCRATCH);
+	if (BPF_OP(in->code) == BPF_JEQ) {
+		out[n - 1].off = 1;
+		out[n++] = ebpf_jump_always(0);
+	}
+	return n;
+}
+
+/* A is saved and restored around the load of X; a large constant is loaded for the jump behind. */
+static unsigned walk_saved(
+	const struct repair *repair, const struct ebpf_insn *in, struct ebpf_insn *out)
+{
+	uint8_t live = repair->live[in - repair->in + 1];
+
+	if (BPF_SRC(in->code) == BPF_K || (live & live_bit(in->dst_reg)) == 0)
+		return 0;
+	if (in->dst_reg == REG_A) {
+		out[0] = ebpf_alu(EBPF_ALU64 | EBPF_MOV, REG_A, REG_SCRATCH);
+		return 1;
+	}
+	out[0] = ebpf_alu(EBPF_ALU64 | EBPF_MOV, REG_SCRATCH, REG_ZERO);
+	out[1] = ebpf_alu(BPF_ALU | BPF_XOR, REG_SCRATCH, REG_A);
+	return 2;
+}
+
+static bool is_saved_move(const struct ebpf_insn *in)
+{
+	return BPF_CLASS(in->code) != BPF_JMP && BPF_OP(in->code) == EBPF_MOV &&
+	       (in->dst_reg == REG_SAVED_A ||
+		       (BPF_SRC(in->code) == BPF_X && in->src_reg == REG_SAVED_A));
+}
+
+/* --- the program as a whole ------------------------------------------------------------------ */
+
 /* Write what in has to be to out; how many instructions that is. Jumps of in are aimed later. */
 static unsigned repair_insn(
 	const struct repair *repair, const struct ebpf_insn *in, struct ebpf_insn *out)
 {
+	if (!repair->plain && ebpf_is_jump(in) && BPF_OP(in->code) != BPF_JA &&
+		in->dst_reg == REG_A)
+		return walk_branch(repair, in, out);
+	if (!repair->plain && BPF_CLASS(in->code) == BPF_STX)
+		return walk_store(in, out);
+	if (!repair->plain && is_saved_move(in))
+		return walk_saved(repair, in, out);
 	switch (in->code) {
 	case BPF_LD | BPF_ABS | BPF_B:
 	case BPF_LD | BPF_ABS | BPF_H:
@@ -276,8 +548,6 @@ static int repair_jumps(const struct repair *repair)
 
 		if (!ebpf_is_jump(&repair->in[i]))
 			continue;
-		if (target < 0 || target >= (int32_t)repair->n_in)
-			return -EINVAL;
 		repair->out[end - 1].off = (int16_t)(repair->at[target] - end);
 	}
 	return 0;
@@ -308,8 +578,13 @@ static int repair_program(struct repair *repair)
 		/* A converter that uses our scratch register is one that we do not know. */
 		if (in->dst_reg == REG_SCRATCH || in->src_reg == REG_SCRATCH)
 			return -ENOTSUP;
+		if (ebpf_is_jump(in) && (in->off < 0 || i + 1 + (uint32_t)in->off >= repair->n_in))
+			return -ENOTSUP;
 		repair->at[i] = repair->n_out;
-		if (repair->layout > 0 && i % (repair->layout + 3) == 3)
+		if (!repair->plain && i == PROLOGUE_LEN)
+			repair->n_out += walk_prologue(repair, &repair->out[repair->n_out]);
+		if (repair->layout > 0 && i % (repair->layout + 3) == 3 &&
+			(repair->live[i] & LIVE_SAVED_A) == 0)
 			repair->out[repair->n_out++] = ebpf_mov_k(REG_SCRATCH, 0);
 		repair->n_out += repair_insn(repair, in, &repair->out[repair->n_out]);
 	}
@@ -421,7 +696,7 @@ static struct shape shape_of(const struct ebpf_insn *insn)
 	case BPF_STX:
 		return (struct shape){.before = (uint8_t)(rex_len(insn->src_reg) + 3)};
 	case EBPF_ALU64:
-		return (struct shape){.before = 3};
+		return (struct shape){.before = BPF_SRC(insn->code) == BPF_X ? 3 : 4};
 	case BPF_ALU:
 		return shape_alu(insn);
 	default:

@@ -34,6 +34,7 @@ static int text_locate(struct text *text, bool (*wrong)(struct text *text, uint3
 static bool prefix_is_hopeless(struct text *text, uint32_t n);
 static bool prefix_has_message(struct text *text, uint32_t n);
 static bool is_syntax_error(const char *message);
+static bool is_about_memory(const char *message);
 static void message_clean(char *message);
 static uint64_t cpu_now_ns(void);
 static int explain_syntax(struct text *text, struct err *err);
@@ -47,7 +48,7 @@ int filter_text_compile(const char *expression, struct filter_code *code, struct
 
 	if (ret == 0)
 		return 0;
-	if (ret == -ENOMEM || strstr(message, "memory") != NULL)
+	if (ret == -ENOMEM || is_about_memory(message))
 		return err_set(
 			err, EINVAL, "filter", "needs more memory to compile than is allowed");
 	message_clean(message);
@@ -69,6 +70,11 @@ static uint64_t cpu_now_ns(void)
 static bool is_syntax_error(const char *message)
 {
 	return strstr(message, "syntax error") != NULL;
+}
+
+static bool is_about_memory(const char *message)
+{
+	return strstr(message, "memory") != NULL || strcmp(message, "malloc") == 0;
 }
 
 /* One line, printable, without the final stop or newline that some messages have. */

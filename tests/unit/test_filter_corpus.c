@@ -39,7 +39,7 @@ extern char **environ;
 struct row {
 	enum filter_engine engine;
 	char select[8]; /* "some", "none", "all" */
-	char expression[512];
+	char expression[2048];
 	struct filter_code code;
 	struct filter *filter;
 	uint64_t hits[N_BURSTS];
@@ -125,7 +125,7 @@ static void row_parse(struct row *row, const char *line)
 {
 	char engine[16];
 
-	if (sscanf(line, "%15s %7s %511[^\n]", engine, row->select, row->expression) != 3)
+	if (sscanf(line, "%15s %7s %2047[^\n]", engine, row->select, row->expression) != 3)
 		fail_msg("filters.txt: not engine, selection, expression: %s", line);
 	row->engine = strcmp(engine, "jit") == 0 ? FILTER_ENGINE_JIT : FILTER_ENGINE_INTERPRETER;
 	assert_string_equal(engine, filter_engine_name(row->engine));
@@ -134,7 +134,7 @@ static void row_parse(struct row *row, const char *line)
 static void rows_read(void)
 {
 	FILE *file = fopen(SOURCE_DIR "/tests/unit/filters.txt", "r");
-	char line[600];
+	char line[2100];
 
 	assert_non_null(file);
 	while (fgets(line, sizeof(line), file) != NULL) {
@@ -393,7 +393,7 @@ static void engines_agree_with_tcpdump(void **state)
  */
 
 #define PROGRAMS     3000
-#define BODY_MAX     40
+#define BODY_MAX     80
 #define PROGRAM_INIT 4 /* M[0..1] := constants */
 
 static uint32_t random_k(struct frames_rng *rng)
@@ -469,7 +469,7 @@ static void random_program(struct frames_rng *rng, struct filter_code *code)
 {
 	static const struct filter_insn init[PROGRAM_INIT] = {{BPF_LD | BPF_IMM, 0, 0, 0x12345678},
 		{BPF_ST, 0, 0, 0}, {BPF_LDX | BPF_IMM, 0, 0, 14}, {BPF_STX, 0, 0, 1}};
-	unsigned n = 1 + frames_below(rng, BODY_MAX);
+	unsigned n = 1 + frames_below(rng, frames_below(rng, 2) == 0 ? 30 : BODY_MAX);
 
 	memcpy(code->insn, init, sizeof(init));
 	code->n = PROGRAM_INIT;
