@@ -183,7 +183,7 @@ def test_super_frames_like_tcpdump(sluiced, veth, dir):
             every=0.5,
         )
         server.wait(10 * harness.SLOW)
-        time.sleep(0.5)
+        time.sleep(1.5)  # tcpdump looks at its last packets after a second only
         daemon.api.stop(capture["id"])
         witness.terminate()
         said = witness.communicate(timeout=10)[1]
@@ -194,6 +194,7 @@ def test_super_frames_like_tcpdump(sluiced, veth, dir):
                 process.wait()
     capture, file = daemon.settled(capture["id"])
     assert int(re.search(r"(\d+) packets dropped by kernel", said)[1]) == 0, said
+    assert re.search(r"(\d+) packets captured\n\1 packets received by filter", said), said
     theirs = collections.Counter(data for _, _, data in frames.read_pcap(dir / "witness.pcap"))
     ours = collections.Counter(file.frames())
     daemon.settle_ports()
