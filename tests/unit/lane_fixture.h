@@ -238,6 +238,21 @@ static inline void bench_header(struct bench *bench, unsigned i, const void *hea
 	disk->whole_end = len;
 }
 
+/* Where the last packet ends that is there as a whole, walked from where it was known. */
+static inline uint64_t disk_walk(const struct disk *disk, uint64_t end)
+{
+	uint64_t at = disk->whole_end;
+	uint32_t head[2];
+
+	while (at + sizeof(head) <= end) {
+		memcpy(head, disk->file.data + at, sizeof(head));
+		if (head[1] == 0 || at + head[1] > end)
+			break;
+		at += head[1];
+	}
+	return at;
+}
+
 static inline void disk_put(struct disk *disk, const struct block *block)
 {
 	uint64_t end = block->offset + block->len;
@@ -260,8 +275,9 @@ static inline void disk_put(struct disk *disk, const struct block *block)
 	}
 	disk->tail_len = block->partial ? block->whole_end % BLOCK_PAGE : 0;
 	disk->next_offset = block->partial ? end - BLOCK_PAGE : end;
-	disk->whole_end = block->whole_end;
 	bytes_put_at(&disk->file, block->offset, block->data, block->len);
+	assert_int_equal(block->whole_end, disk_walk(disk, end));
+	disk->whole_end = block->whole_end;
 	disk->captured_bytes += block->captured_bytes;
 	for (unsigned i = 0; i < CONFIG_PORTS_MAX; i++) {
 		disk->packets[i] += block->packets[i];
