@@ -207,6 +207,30 @@ static void a_packet_longer_than_blocks_is_whole(void **state)
 	bench_free(bench);
 }
 
+/* Storage has written the header: the lane goes on behind it, and writes its last page again. */
+static void the_stream_goes_on_behind_any_header(void **state)
+{
+	static const size_t lens[] = {0, 4, 4092, 4096, 4100, 8192, 12284, 70000};
+	static uint8_t header[70000];
+
+	for (unsigned i = 0; i < sizeof(header); i++)
+		header[i] = (uint8_t)(i >> 3 ^ i);
+	for (unsigned i = 0; i < COUNT(lens); i++) {
+		struct bench *bench = bench_new(1, 1);
+		struct bytes want = {0};
+		uint8_t data[60] = {0};
+
+		bench_header(bench, 0, header, lens[i]);
+		offer_many(bench, 0, 0, 1, 60, false);
+		bytes_put(&want, header, lens[i]);
+		want_put(&want, &(struct want_packet){0, T0, data, 60, 60, 0, 0});
+		bench_end(bench);
+		bench_file_equals(bench, 0, &want);
+		bytes_free(&want);
+		bench_free(bench);
+	}
+}
+
 static void a_full_block_goes_at_once(void **state)
 {
 	struct bench *bench = bench_new(1, 1);
@@ -829,6 +853,7 @@ int main(void)
 		cmocka_unit_test(the_stream_is_what_other_code_builds),
 		cmocka_unit_test(packets_are_cut_anywhere),
 		cmocka_unit_test(a_packet_longer_than_blocks_is_whole),
+		cmocka_unit_test(the_stream_goes_on_behind_any_header),
 		cmocka_unit_test(a_full_block_goes_at_once),
 		cmocka_unit_test(a_flush_hands_over_what_is_new_and_only_that),
 		cmocka_unit_test(an_idle_lane_holds_no_block),
