@@ -210,10 +210,17 @@ static void parts_opened(struct job *job)
 			return;
 		}
 	}
+	if (download->rc == -ENOENT && session != NULL && !download->closed) {
+		download_fail(download, 409, "the capture's file is being closed; ask again");
+		return;
+	}
+	if (download->rc == -ENOENT) { /* deleted, or removed by retention, in this moment */
+		download_fail(download, session != NULL ? 410 : 404, "the capture's file is gone");
+		return;
+	}
 	if (download->rc < 0) {
 		log_error("capture not readable error=%s", strerror(-download->rc));
-		download_fail(download, download->rc == -ENOENT ? 404 : 500,
-			"the capture's file cannot be opened");
+		download_fail(download, 500, "the capture's file cannot be opened");
 		return;
 	}
 	download_begin(download);

@@ -332,6 +332,14 @@ static void capture_download(struct request *request)
 	if (info.state == SESSION_deleted) {
 		err_set(&err, ENOENT, NULL, "the files were removed by retention");
 		route_error(request, 410, &err);
+	} else if (info.output == OUTPUT_NONE) {
+		err_set(&err, ENOENT, NULL, "a capture with output none has no file");
+		err_reply(request, &err);
+	} else if (info.state == SESSION_converting) {
+		/* The merge gives back the lanes' space as it goes: there is nothing whole. */
+		err_set(&err, EBUSY, NULL,
+			"the capture is converting; ask again when it is complete");
+		err_reply(request, &err);
 	} else if (!session_state_closed(info.state) && !partial) {
 		err_set(&err, EBUSY, NULL,
 			"the capture is %s; ask again when it is complete, or with partial=1",
