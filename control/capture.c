@@ -47,6 +47,9 @@ struct capture {
 	uint64_t synced_packets;
 	struct store_state state;
 
+	/* control fills, the finish job reads: a tend job may still be reading its own */
+	struct tap_lane_mark ends[STORE_LANES_MAX];
+
 	/* control's own */
 	uint64_t synced_ns;
 	uint64_t durable_packets;
@@ -124,7 +127,8 @@ void capture_tend(struct capture *capture, struct tap *tap, uint64_t sync_every_
 void capture_finish(struct capture *capture, const struct tap *tap, void *trailer,
 	size_t trailer_len, char *record, capture_done *done, void *arg)
 {
-	marks_take(capture, tap);
+	for (unsigned i = 0; i < capture->n_lanes; i++)
+		tap_lane_mark(tap, i, &capture->ends[i]);
 	free(capture->record);
 	capture->record = record;
 	capture->trailer = trailer;
@@ -276,8 +280,8 @@ static void finish_run(struct job *job)
 	int rc;
 
 	for (unsigned i = 0; i < capture->n_lanes; i++) {
-		bytes[i] = capture->marks[i].written_bytes;
-		packets[i] = capture->marks[i].written_packets;
+		bytes[i] = capture->ends[i].written_bytes;
+		packets[i] = capture->ends[i].written_packets;
 	}
 	rc = store_finish(&capture->store, bytes, packets, capture->trailer, capture->trailer_len,
 		capture->record, &size_bytes);
@@ -289,8 +293,6 @@ static void finish_run(struct job *job)
 	capture->finish_rc = rc;
 	if (rc < 0)
 		err_set(&capture->err, -rc, NULL, "the file cannot be closed: %s", strerror(-rc));
-	else
-		capture->durable_packets = capture->synced_packets;
 }
 
 static struct capture *capture_of(struct job *job)

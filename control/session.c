@@ -153,13 +153,16 @@ void session_info(const struct session *session, struct session_info *info)
 	};
 	for (unsigned i = 0; i < session->n_ports; i++)
 		info->ports[i] = session->port_names[i];
-	if (run == NULL || run->tap == NULL || run->removing)
+	if (run == NULL || session->state == SESSION_starting)
 		return;
-	tap_ledger(run->tap, &info->ledger);
-	if (run->capture == NULL)
+	if (!run->removing)
+		tap_ledger(run->tap, &info->ledger);
+	if (run->capture == NULL || run->finished)
 		return;
+	/* Frozen counters are not on the disk yet. */
 	info->ledger.durable = capture_durable_packets(run->capture);
-	info->size_bytes = capture_final_size(run->capture, run->tap, 0);
+	if (info->size_bytes == 0)
+		info->size_bytes = capture_final_size(run->capture, run->tap, 0);
 }
 
 struct session *session_find(const struct uuid *id)
