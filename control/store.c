@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@
 #define STEP_MIN     (1ULL << 20)
 #define STEP_MAX     (256ULL << 20)
 #define STEP_LAST    (64ULL << 10) /* below this a disk is full */
+#define REMOVE_TRIES 3
 #define RECORD_MAX   (1U << 20)
 #define RECORD       "record"
 #define STATE        "state"
@@ -133,6 +135,8 @@ int store_sync(struct store_lane *lane)
 
 int store_record_write(const struct uuid *id, const char *record)
 {
+	/* One at a time: two that replace the same file would rename each other's. */
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	int dir, rc;
 
 	dir = store_dir_open(id, true);
@@ -140,7 +144,9 @@ int store_record_write(const struct uuid *id, const char *record)
 		dir = store_dir_open(id, false);
 	if (dir < 0)
 		return dir;
+	pthread_mutex_lock(&lock);
 	rc = file_replace(dir, RECORD, record, strlen(record));
+	pthread_mutex_unlock(&lock);
 	close(dir);
 	return rc;
 }
@@ -572,17 +578,21 @@ static int entry_remove(int dir, const char *name, void *arg)
 	return unlinkat(dir, name, 0) != 0 && errno != ENOENT ? -errno : 0;
 }
 
-/* A directory of ours is one level deep. */
+/* A directory of ours is one level deep. A record that was being replaced when the directory moved to
+ * trash/ may still appear in it, once. */
 static int tree_remove(int parent, const char *name)
 {
-	int rc = dir_each(parent, name, entry_remove, NULL);
+	int rc = -ENOTEMPTY;
 
-	if (rc == -ENOENT)
-		return 0;
-	if (rc == -ENOTDIR || rc == -ELOOP)
-		return entry_remove(parent, name, NULL);
-	if (rc == 0 && unlinkat(parent, name, AT_REMOVEDIR) != 0)
-		rc = -errno;
+	for (unsigned tries = 0; tries < REMOVE_TRIES && rc == -ENOTEMPTY; tries++) {
+		rc = dir_each(parent, name, entry_remove, NULL);
+		if (rc == -ENOENT)
+			return 0;
+		if (rc == -ENOTDIR || rc == -ELOOP)
+			return entry_remove(parent, name, NULL);
+		if (rc == 0 && unlinkat(parent, name, AT_REMOVEDIR) != 0)
+			rc = -errno;
+	}
 	return rc;
 }
 
