@@ -10,6 +10,7 @@
  */
 #include "control/session_state.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,8 +214,8 @@ void session_end_check(struct session *session)
 	merges = run->capture != NULL && run->finish_rc == 0 && capture_merges(run->capture);
 	if (run->finish_rc != 0) {
 		session->size_bytes = 0;
-		if (session->reason == END_stopped || session->reason == END_none)
-			session->reason = END_io_error;
+		if (session_end_state(session) == SESSION_complete)
+			session->reason = run->finish_rc == -ENOSPC ? END_disk_full : END_io_error;
 	}
 	session->run = NULL;
 	session_state_set(session, merges                ? SESSION_converting
