@@ -41,6 +41,7 @@ static struct worker_thread workers[WORKER_COUNT] = {
 	[WORKER_STORAGE] = {.name = "storage"},
 	[WORKER_DEVICE] = {.name = "device"},
 	[WORKER_BULK] = {.name = "bulk", .nice = 10},
+	[WORKER_REMOVE] = {.name = "remove", .nice = 10},
 	[WORKER_READ] = {.name = "read", .nice = 10},
 };
 

@@ -23,7 +23,8 @@ struct job {
 enum worker {
 	WORKER_STORAGE, /* files of running captures: create, extend, sync, close, rename, records */
 	WORKER_DEVICE,  /* rte_eth_* control, statistics, link watching */
-	WORKER_BULK,    /* closed files: merge, recovery, retention; long jobs, one after another */
+	WORKER_BULK,    /* closed files: merge, recovery; long jobs, one after another */
+	WORKER_REMOVE,  /* deletion, retention: what makes room does not wait for a merge */
 	WORKER_READ,    /* download reads: short jobs */
 	WORKER_COUNT,
 };

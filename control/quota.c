@@ -108,7 +108,7 @@ static void measure_done(struct job *job)
 	if (quota.config->storage.when_full == CONFIG_WHEN_FULL_DELETE_OLDEST &&
 		oldest_closed() != NULL)
 		room_make();
-	else if (disk_short())
+	else if (disk_short() && !quota.expiring)
 		running_end();
 }
 
@@ -142,7 +142,8 @@ static struct session *oldest_closed(void)
 {
 	for (struct session *s = table_oldest(); s != NULL; s = s->newer)
 		if ((s->state == SESSION_complete || s->state == SESSION_failed) &&
-			s->size_bytes != 0 && !s->expiring && s->deleters == NULL)
+			s->size_bytes != 0 && !s->expiring && !s->expire_failed &&
+			s->deleters == NULL)
 			return s;
 	return NULL;
 }

@@ -53,6 +53,7 @@ void session_job_record(struct session *session, session_done *done, void *arg)
 {
 	struct session_job *work = job_make(session, record_work, record_done);
 
+	session->record_stale = session->state == SESSION_converting || session->expiring;
 	work->record = record_print(session, session->state);
 	work->done = done;
 	work->arg = arg;
@@ -67,7 +68,7 @@ void session_expire(struct session *session, void (*done)(void *arg), void *arg)
 	work->expired = done;
 	work->arg = arg;
 	work->record = record_print(session, SESSION_deleted);
-	job_post(WORKER_BULK, &work->job);
+	job_post(WORKER_REMOVE, &work->job);
 }
 
 /* The lanes become one file, on the bulk worker. record NULL: the one that is there says all. */
@@ -109,6 +110,8 @@ static void merge_done(struct job *job)
 		state = SESSION_failed;
 	}
 	session_state_set(session, state);
+	if (session->record_stale)
+		session_job_record(session, NULL, NULL);
 	session_waiters_tell(&session->closed, session, &no_error);
 	job_end(work);
 }
@@ -226,7 +229,7 @@ void session_job_delete(struct session *session, struct session_waiter *waiter)
 	if (session->deleters->next != NULL)
 		return;
 	work = job_make(session, delete_work, delete_done);
-	job_post(WORKER_BULK, &work->job);
+	job_post(WORKER_REMOVE, &work->job);
 }
 
 static void delete_work(struct job *job)
@@ -284,10 +287,13 @@ static void expire_done(struct job *job)
 
 	session->expiring = false;
 	if (work->rc != 0) {
+		session->expire_failed = true;
 		log_error("cannot remove an old capture: %s", strerror(-work->rc));
 	} else {
 		session->size_bytes = 0;
 		session_state_set(session, SESSION_deleted);
+		if (session->record_stale)
+			session_job_record(session, NULL, NULL);
 	}
 	job_end(work);
 	expired(arg);

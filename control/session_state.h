@@ -78,7 +78,9 @@ struct session {
 	struct ledger ledger; /* once run is gone; while it runs the tap's counters are the truth */
 	bool queued;          /* converting, and the bulk worker is at something else */
 	bool expiring;
-	unsigned n_jobs; /* that hold a pointer to the session; it is freed when none does */
+	bool expire_failed; /* and is not tried again */
+	bool record_stale;  /* changed while a merge or an expiry held a record of its own */
+	unsigned n_jobs;    /* that hold a pointer to the session; it is freed when none does */
 
 	struct session_run *run;
 	struct session_waiter *stopped; /* told when state is past stopping */
@@ -142,6 +144,8 @@ void session_job_delete(struct session *session, struct session_waiter *waiter);
 void session_waiter_add(struct session_waiter **list, session_done *done, void *arg);
 void session_waiters_tell(
 	struct session_waiter **list, struct session *session, const struct err *err);
+/* A session goes that was never closed: tell those who wait for that to delete it. */
+void session_deleters_tell(struct session *session, const struct err *err);
 int session_text_set(char **member, const char *text);
 
 /* main, once: what sessions need to know. */
