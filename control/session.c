@@ -37,6 +37,7 @@ void session_fini(void)
 	struct session *session;
 
 	while ((session = table_newest()) != NULL) {
+		session_deleters_tell(session, &(struct err){.code = EAGAIN, .text = "stopping"});
 		table_remove(session);
 		session_free(session);
 	}
@@ -405,6 +406,19 @@ void session_waiters_tell(
 		waiter->done(session, err, waiter->arg);
 		free(waiter);
 		waiter = next;
+	}
+}
+
+void session_deleters_tell(struct session *session, const struct err *err)
+{
+	while (session->closed != NULL) {
+		struct session_waiter *closed = session->closed;
+		struct session_waiter *waiter = closed->arg;
+
+		session->closed = closed->next;
+		waiter->done(NULL, err, waiter->arg);
+		free(waiter);
+		free(closed);
 	}
 }
 

@@ -310,16 +310,7 @@ static void fail_free(struct session *session)
 	sessions.n_open--;
 	session_waiters_tell(&run->started, NULL, &err);
 	session_waiters_tell(&session->stopped, NULL, &err);
-	while (session->closed != NULL) {
-		/* A delete: what is to be deleted never came to be. */
-		struct session_waiter *closed = session->closed;
-		struct session_waiter *waiter = closed->arg;
-
-		session->closed = closed->next;
-		waiter->done(NULL, NULL, waiter->arg);
-		free(waiter);
-		free(closed);
-	}
+	session_deleters_tell(session, NULL); /* what is to be deleted never came to be */
 	session_run_free(run);
 	session_free(session);
 }
