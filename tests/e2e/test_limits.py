@@ -2,7 +2,10 @@
 # Copyright The Sluice authors
 """Limits are exact over two queues on two RX lcores; sampling keeps what it says."""
 import collections
+import concurrent.futures
 import math
+import random
+import time
 
 import pytest
 
@@ -18,7 +21,7 @@ COUNT = 2000
 def two_queues(sluiced, dir, two_cpus):
     """A daemon whose port has two queues, one RX lcore each; streams 1 and 2 of numbered frames."""
 
-    def start(rate, **sections):
+    def start(rate, **engine):
         paths = [
             frames.write_pcap(
                 dir / f"s{stream}.pcap",
@@ -26,10 +29,8 @@ def two_queues(sluiced, dir, two_cpus):
             )
             for stream in (1, 2)
         ]
-        engine = {"rx_cpus": f"{harness.CPUS[0]},{harness.CPUS[1]}"}
-        return sluiced(
-            {"tap0": replay(*paths, infinite=True, rate=rate)}, engine=engine, **sections
-        )
+        engine = {"rx_cpus": f"{harness.CPUS[0]},{harness.CPUS[1]}", **engine}
+        return sluiced({"tap0": replay(*paths, infinite=True, rate=rate)}, engine=engine)
 
     return start
 
@@ -112,6 +113,53 @@ def test_many_limits_at_once(two_queues):
         _, file = daemon.settled(id, readers=False)
         assert len(file) == limit
         no_unclaimed_gap(file)
+
+
+def any_end(dice):
+    """A request that ends by one limit or another, or is stopped after so many seconds."""
+    limits = {"seconds": 3, "file_bytes": dice.randint(2_000, 10_000_000)}
+    kind = dice.randrange(4)
+    if kind == 0:
+        limits["packets"] = dice.choice((1, 63, 64, 65, dice.randint(2, 20_000)))
+    elif kind == 1:
+        limits["bytes"] = dice.randint(10_000, 5_000_000)
+    stop_s = dice.random() if kind == 2 else None
+    return {"limits": limits, "snaplen": dice.choice((0, 62, 63, 64, 1000))}, stop_s
+
+
+@pytest.mark.sanitize
+def test_any_end_beside_any_other(two_queues):
+    """Sessions come and go beside each other, for too little memory; each keeps its limits."""
+    daemon = two_queues("max", block_memory="4M")
+    longest = max(62 + n * 7 % 1400 for n in range(COUNT)) + 64
+
+    def one(seed):
+        spec, stop_s = any_end(random.Random(seed))
+        id = daemon.api.create(**spec)["id"]
+        if stop_s is not None:
+            time.sleep(stop_s)
+            daemon.api.stop(id)
+        capture, file = daemon.settled(id, readers=False)
+        limits = spec["limits"]
+        complaints, _ = capcheck.claims(file, COUNT)
+        assert not complaints, complaints[:5]
+        assert len(file) <= limits.get("packets", len(file))
+        assert sum(file.caplen) <= limits.get("bytes", sum(file.caplen))
+        assert file.size <= limits["file_bytes"]
+        reached = {
+            "packet_limit": len(file) == limits.get("packets"),
+            "byte_limit": sum(file.caplen) > limits.get("bytes", 0) - longest,
+            "file_limit": file.size > limits["file_bytes"] - longest - 256,
+            "time_limit": True,
+            "stopped": stop_s is not None,
+        }
+        assert reached[capture["reason"]], capture
+        return capture["reason"]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        reasons = collections.Counter(pool.map(one, range(40)))
+    assert {"packet_limit", "byte_limit", "file_limit"} <= set(reasons), reasons
+    daemon.settle_ports()
 
 
 def test_output_none_counts(two_queues):

@@ -65,14 +65,16 @@ def check_one(daemon, id, spec, step):
     return len(file)
 
 
-def all_sessions(daemon, count, seconds=1.0):
+def all_sessions(daemon, count, seconds=1.0, workers=4):
     specs = [variant(i) for i in range(count)]
-    ids = [daemon.api.create(name=f"s{i}", **spec)["id"] for i, (spec, _) in enumerate(specs)]
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        create = lambda i: daemon.api.create(name=f"s{i}", **specs[i][0])["id"]
+        ids = list(pool.map(create, range(count)))
     assert len(daemon.api.captures("?state=running&limit=1000")["captures"]) == count
     last = daemon.api.capture(ids[-1])["ledger"]["offered"]
     daemon.api.wait_offered(ids[-1], last + int(2 * COUNT * seconds))
-    for id in ids:
-        daemon.api.stop(id)
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        list(pool.map(daemon.api.stop, ids))
     for id, (spec, step) in zip(ids, specs):
         check_one(daemon, id, spec, step)
     daemon.sluice("balance")
