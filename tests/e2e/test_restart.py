@@ -53,7 +53,7 @@ def test_finished_captures_stay(sluiced, dir):
 def test_sigterm_at_any_moment(sluiced, dir, two_cpus, queues):
     paths = [source(dir, s) for s in range(1, queues + 1)]
     daemon = sluiced(
-        {"tap0": replay(*paths, infinite=True, rate=50_000)},
+        {"tap0": replay(*paths, infinite=True, rate=20_000)},
         engine={"rx_cpus": f"{harness.CPUS[0]},{harness.CPUS[1]}"},
         begin=False,
     )
@@ -84,7 +84,7 @@ def test_kill_at_any_moment(sluiced, dir, two_cpus, queues):
     lost."""
     paths = [source(dir, s) for s in range(1, queues + 1)]
     daemon = sluiced(
-        {"tap0": replay(*paths, infinite=True, rate=50_000)},
+        {"tap0": replay(*paths, infinite=True, rate=20_000)},
         engine={"rx_cpus": f"{harness.CPUS[0]},{harness.CPUS[1]}"},
         begin=False,
     )
@@ -137,7 +137,7 @@ def test_kill_during_merge(sluiced, dir, two_cpus):
         engine={"rx_cpus": f"{harness.CPUS[0]},{harness.CPUS[1]}"},
     )
     daemon.allow("recover", "merge")
-    id = daemon.api.create(limits={"file_bytes": 400_000_000})["id"]
+    id = daemon.api.create(limits={"file_bytes": 200_000_000})["id"]
     daemon.api.wait(id, "converting", lambda c: c["state"] in ("converting", "complete"))
     for _ in range(3):
         daemon.kill()

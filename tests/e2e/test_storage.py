@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
 """Quota and full disks, on small file systems of their own; ways of writing other than io_uring."""
+import concurrent.futures
 import ctypes
 import errno
 import os
@@ -146,6 +147,28 @@ def test_full_disk_at_the_start(sluiced, dir, small_disk):
     assert not list((daemon.root / "captures").iterdir()), "a refused capture leaves nothing"
     id = daemon.api.create(limits={"packets": 100})["id"]
     daemon.settled(id)
+
+
+@pytest.mark.sanitize
+def test_changes_beside_deletion(sluiced, dir):
+    """A record that is written while its capture is deleted leaves nothing behind, nor an error."""
+    daemon = sluiced({"tap0": replay(source(dir), infinite=True, rate=20_000)})
+    for _ in range(20):
+        id = daemon.api.create(limits={"packets": 10})["id"]
+        path = f"/api/v1/captures/{id}"
+        daemon.api.wait_closed(id)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            changes = [
+                pool.submit(daemon.api.request, "PATCH", path, {"name": f"n{n}"}) for n in range(6)
+            ]
+            gone = pool.submit(daemon.api.request, "DELETE", path)
+            changes += [
+                pool.submit(daemon.api.request, "PATCH", path, {"notes": f"n{n}"}) for n in range(6)
+            ]
+            assert gone.result().status == 204
+            assert {change.result().status for change in changes} <= {200, 404}
+        assert daemon.api.request("GET", path).status == 404
+    assert not list((daemon.root / "captures").iterdir())
 
 
 # io_uring
