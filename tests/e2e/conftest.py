@@ -58,8 +58,7 @@ def belongings():
 
 @pytest.fixture
 def sluiced(request, belongings):
-    """sluiced(ports, **sections) starts a daemon; it is finished, with all checks, after the test.
-    sluiced(ports, **sections) starts a daemon; it is finished, with all checks, after the test."""
+    """sluiced(ports, **sections) starts a daemon; it is finished, with all checks, after the test."""
     request.node.daemons = daemons = []
 
     def start(ports, begin=True, preexec=None, **options):
@@ -79,8 +78,7 @@ def sluiced(request, belongings):
 
 @pytest.fixture
 def dir(belongings):
-    """A directory for a test's own files, with a path short enough for one line of configuration.
-    A directory for a test's own files, with a path short enough for one line of configuration."""
+    """A directory for a test's own files, with a path short enough for one line of configuration."""
     path = harness.scratch()
     belongings.callback(shutil.rmtree, path, ignore_errors=True)
     return path
