@@ -181,36 +181,6 @@ uint64_t session_serial(const struct session *session)
 	return session->serial;
 }
 
-struct session_watch *session_watch(struct session *session,
-	void (*fn)(struct session *session, enum session_state state, void *arg), void *arg)
-{
-	struct session_watch *watch = calloc(1, sizeof(*watch));
-
-	if (watch == NULL)
-		return NULL;
-	*watch = (struct session_watch){
-		.session = session,
-		.fn = fn,
-		.arg = arg,
-		.next = session->watches,
-	};
-	session->watches = watch;
-	return watch;
-}
-
-void session_unwatch(struct session_watch *watch)
-{
-	struct session_watch **at;
-
-	if (watch == NULL)
-		return;
-	at = &watch->session->watches;
-	while (*at != watch)
-		at = &(*at)->next;
-	*at = watch->next;
-	free(watch);
-}
-
 unsigned session_parts(const struct session *session, struct session_part *parts, unsigned n_max)
 {
 	const struct session_run *run = session->run;
@@ -265,17 +235,9 @@ bool session_state_closed(enum session_state state)
 
 void session_state_set(struct session *session, enum session_state state)
 {
-	struct session_watch *watch = session->watches;
-
 	if (session_state_closed(state) && !session_state_closed(session->state))
 		sessions.n_open--;
 	session->state = state;
-	while (watch != NULL) {
-		struct session_watch *next = watch->next;
-
-		watch->fn(session, state, watch->arg);
-		watch = next;
-	}
 }
 
 void session_message_set(struct session *session, const char *message)
@@ -285,13 +247,6 @@ void session_message_set(struct session *session, const char *message)
 
 void session_free(struct session *session)
 {
-	while (session->watches != NULL) {
-		struct session_watch *watch = session->watches;
-
-		watch->fn(session, SESSION_deleted, watch->arg);
-		if (session->watches == watch)
-			session_unwatch(watch);
-	}
 	free(session->name);
 	free(session->notes);
 	free(session->account);

@@ -136,12 +136,6 @@ struct session *session_find(const struct uuid *id);
 struct session *session_next(const struct session *session);
 /* Grows with every created session, never used twice, kept over restarts: a list cursor. */
 uint64_t session_serial(const struct session *session);
-/* Wakes fn on the control thread whenever the session's state changes, until it is removed by
- * session_unwatch or the session is freed (state passed is then SESSION_deleted). */
-struct session_watch;
-struct session_watch *session_watch(struct session *session,
-	void (*fn)(struct session *session, enum session_state state, void *arg), void *arg);
-void session_unwatch(struct session_watch *watch);
 
 /*
  * The files that hold the session's packets, in the order in which they are to be sent. A closed

@@ -22,13 +22,6 @@ struct session_waiter {
 	struct session_waiter *next;
 };
 
-struct session_watch {
-	struct session *session;
-	void (*fn)(struct session *session, enum session_state state, void *arg);
-	void *arg;
-	struct session_watch *next;
-};
-
 /* What a session has only from starting to the end of stopping. */
 struct session_run {
 	struct session *session;
@@ -86,14 +79,12 @@ struct session {
 	struct session_waiter *stopped; /* told when state is past stopping */
 	struct session_waiter *closed;  /* told when state is closed (a delete waits for it) */
 	struct session_waiter *deleters;
-	struct session_watch *watches;
 
 	/* table.c's own */
 	struct session *hash_next;
 	struct session *newer, *older;
 };
 
-/* Change the state, tell watches. */
 void session_state_set(struct session *session, enum session_state state);
 void session_message_set(struct session *session, const char *message);
 void session_free(struct session *session);
