@@ -130,13 +130,14 @@ static const struct json_shape token_shape = {
 
 static json_t *body_parse(const char *body, size_t len, struct err *err);
 static int output_refuse_later(const json_t *document, struct err *err);
+static int sampling_check(const struct native_sampling *sampling, struct err *err);
 static int ports_decode(const struct json_texts *names, const struct config *config,
 	const struct principal *who, struct session_spec *spec, struct err *err);
 
 int native_spec_decode(const char *body, size_t len, const struct config *config,
 	const struct principal *who, struct session_spec *spec, json_t **document, struct err *err)
 {
-	struct native_request request = {.sampling.n = 1};
+	struct native_request request = {0};
 	int rc;
 
 	*document = body_parse(body, len, err);
@@ -145,6 +146,8 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 	rc = output_refuse_later(*document, err);
 	if (rc == 0)
 		rc = json_decode(*document, &request_shape, &request, err);
+	if (rc == 0)
+		rc = sampling_check(&request.sampling, err);
 	if (rc == 0)
 		rc = ports_decode(&request.ports, config, who, spec, err);
 	if (rc < 0)
@@ -156,7 +159,7 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 	spec->dialect = DIALECT_native;
 	spec->filter = request.filter;
 	spec->sample_mode = request.sampling.mode;
-	spec->sample_n = request.sampling.n;
+	spec->sample_n = request.sampling.n != 0 ? request.sampling.n : 1;
 	spec->snaplen_bytes = request.snaplen_bytes;
 	spec->direction = request.direction;
 	spec->limit_packets = request.limits.packets;
@@ -233,6 +236,16 @@ static int output_refuse_later(const json_t *document, struct err *err)
 		return 0;
 	return err_set(err, EINVAL, "output.type",
 		"\"%s\" is not supported by this version; allowed: file, none", type);
+}
+
+/* One in one would be no sampling: who left n out meant something else. */
+static int sampling_check(const struct native_sampling *sampling, struct err *err)
+{
+	if (sampling->mode == SAMPLE_NONE || sampling->n != 0)
+		return 0;
+	return err_set(err, EINVAL, "sampling.n",
+		"is required with mode \"%s\": one packet, or one flow, in n is kept",
+		sample_words[sampling->mode]);
 }
 
 unsigned native_account_ports(

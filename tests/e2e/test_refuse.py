@@ -45,6 +45,7 @@ BAD_SPECS = [
     ({"direction": "up"}, "/direction", ["up", "in", "out", "both"]),
     ({"sampling": "every"}, "/sampling", ["object"]),
     ({"sampling": {"mode": "sometimes", "n": 2}}, "/sampling/mode", ["every", "random", "flow"]),
+    ({"sampling": {"mode": "every"}}, "/sampling/n", ["required", "every"]),
     ({"sampling": {"mode": "every", "n": 0}}, "/sampling/n", ["1"]),
     ({"sampling": {"mode": "every", "n": -4}}, "/sampling/n", ["1"]),
     ({"limits": {"packets": -1}}, "/limits/packets", []),
