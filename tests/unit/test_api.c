@@ -520,7 +520,7 @@ static void a_file_that_vanished_is_no_crash(void **state)
 	snprintf(path, sizeof(path), "%s", create(admin, "{\"limits\":{\"packets\":5}}"));
 	session_parts(session_of(path), &part, 1);
 	assert_int_equal(unlink(part.path), 0);
-	expect(ask(admin, "GET", joined(path, "/download"), NULL, NULL), 404);
+	expect(ask(admin, "GET", joined(path, "/download"), NULL, NULL), 410);
 }
 
 /* A file that is shorter than was said: the answer must be seen to be cut. */
