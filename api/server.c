@@ -479,19 +479,30 @@ static void peer_print(const struct sockaddr *address, char peer[REQUEST_PEER_MA
 			REQUEST_PEER_MAX);
 }
 
-static void conn_admit(struct conn *conn)
+static bool conn_is_too_many(const struct conn *conn)
 {
 	const struct conn *other;
 	unsigned n = 0;
+
+	if (server.n_live > SERVER_CONNS_MAX)
+		return true;
+	/* All clients of a proxy on this machine come from one address. */
+	if (address_is_loopback(evhttp_connection_get_addr(conn->evcon)))
+		return false;
+	LIST_FOREACH(other, &server.live, entry)
+	n += strcmp(other->peer, conn->peer) == 0;
+	return n > SERVER_CONNS_PER_ADDRESS;
+}
+
+static void conn_admit(struct conn *conn)
+{
 	void *evcon;
 
 	bufferevent_getcb(conn->bev, NULL, NULL, NULL, &evcon);
 	conn->evcon = evcon;
 	evhttp_connection_set_closecb(conn->evcon, conn_closed, conn);
 	peer_print(evhttp_connection_get_addr(conn->evcon), conn->peer);
-	LIST_FOREACH(other, &server.live, entry)
-	n += strcmp(other->peer, conn->peer) == 0;
-	if (n > SERVER_CONNS_PER_ADDRESS || server.n_live > SERVER_CONNS_MAX) {
+	if (conn_is_too_many(conn)) {
 		evhttp_connection_free(conn->evcon);
 		return;
 	}

@@ -6,7 +6,7 @@
  *
  * Limits: 16 KiB of headers, 1 MiB of body, 10 s for a request to be whole, 60 s idle between
  * requests or without the client taking a byte of an answer, SERVER_CONNS_MAX connections in all
- * and SERVER_CONNS_PER_ADDRESS from one address.
+ * and SERVER_CONNS_PER_ADDRESS from one address that is not loopback; one more is closed unanswered.
  */
 #ifndef API_SERVER_H
 #define API_SERVER_H

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -573,6 +574,35 @@ static void clients_that_hang_up_leave_nothing(void **state)
 	assert_int_equal(job_pending(), 0);
 }
 
+/* A proxy's clients are all one address: loopback has the whole room, and no more. */
+static void connections_have_a_cap(void **state)
+{
+	struct rlimit before, limit;
+	int fds[SERVER_CONNS_MAX];
+	struct answer answer;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	limit.rlim_cur = limit.rlim_max;
+	if (limit.rlim_max < 2 * SERVER_CONNS_MAX + 64 || setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		skip();
+	for (unsigned i = 0; i < SERVER_CONNS_MAX; i++) {
+		fds[i] = client_connect();
+		loop_turn();
+		if (i == SERVER_CONNS_MAX - 2)
+			expect(ask(NULL, "GET", "/healthz", NULL, NULL), 200);
+	}
+	answer = ask(NULL, "GET", "/healthz", NULL, NULL);
+	assert_string_equal(answer.head, "");
+	free(answer.head);
+	for (unsigned i = 0; i < SERVER_CONNS_MAX; i++)
+		close(fds[i]);
+	for (unsigned i = 0; i < 20; i++)
+		loop_turn();
+	expect(ask(NULL, "GET", "/healthz", NULL, NULL), 200);
+	setrlimit(RLIMIT_NOFILE, &before);
+}
+
 static void bodies_are_bounded_and_typed(void **state)
 {
 	size_t size = SERVER_BODY_MAX + 1;
@@ -883,6 +913,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_vanished_is_no_crash),
 		cmocka_unit_test(a_short_file_is_cut_visibly),
 		cmocka_unit_test(clients_that_hang_up_leave_nothing),
+		cmocka_unit_test(connections_have_a_cap),
 		cmocka_unit_test(bodies_are_bounded_and_typed),
 		cmocka_unit_test(doubtful_requests_are_refused),
 		cmocka_unit_test(pipelined_requests_are_answered_in_order),
