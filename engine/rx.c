@@ -43,6 +43,7 @@ struct rx {
 
 	/* the lcore's own */
 	const struct rx_view *view __attribute__((aligned(64)));
+	uint64_t generation; /* of view: it, not the address, tells a new set */
 	uint64_t flush_next_tsc;
 	unsigned n_empty_rounds;
 	bool spins; /* a device port is polled: there is nothing to sleep on */
@@ -143,7 +144,7 @@ static int rx_main(void *arg)
 		const struct rx_view *view = rx_set_view(rx->index);
 		unsigned n;
 
-		if (view != rx->view)
+		if (view != NULL && view->generation != rx->generation)
 			view_enter(rx, view);
 		n = view_poll(rx);
 		lanes_flush(rx, began_tsc);
@@ -167,6 +168,7 @@ static void view_enter(struct rx *rx, const struct rx_view *view)
 	rx->fds[0] = (struct pollfd){.fd = rx->kick, .events = POLLIN};
 	if (view == NULL)
 		return;
+	rx->generation = view->generation;
 	for (unsigned i = 0; i < view->n_ending; i++)
 		lane_end(view->ending[i]);
 	for (unsigned i = 0; i < view->n_polls; i++) {

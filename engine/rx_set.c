@@ -34,6 +34,7 @@ static struct {
 	unsigned n_taps;
 	unsigned n_lanes;
 	bool polled[CONFIG_PORTS_MAX];
+	uint64_t generation; /* of the last set built; the first is 1 */
 
 	/* pushed by the call_rcu thread, taken by control */
 	struct retired *graced;
@@ -127,6 +128,7 @@ int rx_set_publish(void (*done)(void *arg), void *arg)
 	}
 	retired->done = done;
 	retired->arg = arg;
+	state.generation++;
 	retired->set = rcu_xchg_pointer(&state.published, set);
 	rcu_thread_online();
 	call_rcu(&retired->rcu, retired_grace);
@@ -191,6 +193,7 @@ static struct rx_set *set_build(void)
 	}
 	for (unsigned rx = 0; rc == 0 && rx < state.n_rx; rx++) {
 		set->n_views++;
+		set->views[rx].generation = state.generation + 1;
 		rc = view_lanes_collect(&set->views[rx], rx);
 		if (rc == 0)
 			rc = view_polls_collect(&set->views[rx], rx, entries, n_entries);

@@ -45,6 +45,7 @@ struct rx_poll {
 
 /* One lcore's part. */
 struct rx_view {
+	uint64_t generation; /* of the set: an address may come back, this never does */
 	unsigned n_polls;
 	struct rx_poll *polls;
 	unsigned n_lanes; /* live lanes of this lcore, for the flush */
