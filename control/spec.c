@@ -131,6 +131,8 @@ static size_t interface_put(void *buf, size_t size, const struct session_spec *s
 {
 	const struct port *port = engine_port(spec->ports[i]);
 	const struct config_port *config = port->config;
+	const uint32_t wanted =
+		spec->snaplen_bytes != 0 ? (uint32_t)spec->snaplen_bytes : TAP_SNAPLEN_MAX;
 	char description[CONFIG_TEXT_MAX + 64];
 
 	snprintf(description, sizeof(description), "%s %s (%s)", port->ops->kind,
@@ -140,7 +142,7 @@ static size_t interface_put(void *buf, size_t size, const struct session_spec *s
 			.name = config->name,
 			.description = description,
 			.filter = spec->filter,
-			.snaplen = spec->snaplen_bytes != 0 ? spec->snaplen_bytes : TAP_SNAPLEN_MAX,
+			.snaplen = wanted < config->snaplen_bytes ? wanted : config->snaplen_bytes,
 			.speed_bps = (uint64_t)port->speed_mbps * 1000000,
 		});
 }

@@ -30,6 +30,7 @@ static struct {
 	unsigned n_writers;
 	unsigned n_blocks;
 	struct block_home homes[CONFIG_CPUS_MAX];
+	unsigned next_home[CONFIG_CPUS_MAX]; /* by writer; its own */
 } pool;
 
 static uint64_t arena_size_auto(bool huge);
@@ -116,6 +117,19 @@ unsigned block_lanes_max(void)
 	return pool.n_blocks / 2;
 }
 
+bool block_lane_reserve(struct block_home *home)
+{
+	if (home->n_reserved >= home->n_blocks / 2)
+		return false;
+	home->n_reserved++;
+	return true;
+}
+
+void block_lane_release(struct block_home *home)
+{
+	home->n_reserved--;
+}
+
 struct block *block_take(struct block_home *home, bool holds)
 {
 	struct block *block;
@@ -154,11 +168,16 @@ void block_send(struct block_home *home, unsigned writer, struct block *block)
 
 unsigned block_receive(unsigned writer, struct block **blocks, unsigned n_max)
 {
+	/* Each home is the first in turn: a busy one does not keep the others waiting. */
+	const unsigned first = pool.next_home[writer]++;
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < pool.n_homes; i++)
+	for (unsigned i = 0; i < pool.n_homes; i++) {
+		struct block_home *home = &pool.homes[(first + i) % pool.n_homes];
+
 		n += rte_ring_sc_dequeue_burst(
-			pool.homes[i].forth[writer], (void **)&blocks[n], n_max - n, NULL);
+			home->forth[writer], (void **)&blocks[n], n_max - n, NULL);
+	}
 	return n;
 }
 

@@ -53,6 +53,9 @@ struct block_home {
 	struct rte_ring *forth[CONFIG_CPUS_MAX]; /* lcore -> writer */
 	struct rte_ring *back[CONFIG_CPUS_MAX];  /* writer -> lcore */
 
+	/* control's own */
+	unsigned n_reserved; /* lanes that live here or are about to */
+
 	/* the lcore's own */
 	struct block **stack __attribute__((aligned(64)));
 	unsigned n_lanes; /* live lanes here: so many blocks are kept for lanes that hold none */
@@ -76,6 +79,12 @@ unsigned block_free_count(void);
 bool block_on_hugepages(void);
 /* Lanes that may live at one time: half the blocks. */
 unsigned block_lanes_max(void);
+/*
+ * Control thread: one more lane at this home, from before it is published until after its grace period.
+ * False: half of the home's blocks have their lane already.
+ */
+bool block_lane_reserve(struct block_home *home);
+void block_lane_release(struct block_home *home);
 
 /* Home's lcore. holds: the lane has a block already, so it may not take one of the last n_lanes. */
 struct block *block_take(struct block_home *home, bool holds);

@@ -107,18 +107,23 @@ void lane_end(struct lane *lane)
 	block_send(lane->home, lane->writer, &lane->end);
 }
 
-/* Packets from before the session began (they sat in the source) are not offered to it. */
+/*
+ * Packets from before the session began (they sat in the source) are not offered to it. That is asked
+ * only until the first one that is: a wall clock set back later must not hide packets.
+ */
 static uint64_t mask_known(struct lane *lane, const struct burst *burst)
 {
 	const uint64_t all = burst->n == 64 ? UINT64_MAX : (1ULL << burst->n) - 1;
-	uint64_t mask = 0;
+	unsigned first = 0;
 
-	if (likely(burst->stamp_ns[0] >= lane->tap->start_ns))
+	if (likely(lane->begun))
 		return all;
-	for (unsigned i = 0; i < burst->n; i++)
-		if (burst->stamp_ns[i] >= lane->tap->start_ns)
-			mask |= 1ULL << i;
-	return mask;
+	while (first < burst->n && burst->stamp_ns[first] < lane->tap->start_ns)
+		first++;
+	if (first == burst->n)
+		return 0;
+	lane->begun = true;
+	return all & (UINT64_MAX << first);
 }
 
 static uint64_t mask_direction(enum direction direction, const struct burst *burst)
@@ -133,6 +138,7 @@ static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mas
 	unsigned interface, struct plan *plan)
 {
 	const uint32_t flags_len = lane->direction_known ? PCAPNG_EPB_FLAGS_SIZE : 0;
+	const uint32_t snaplen_bytes = lane->tap->snaplen_bytes[interface];
 	uint64_t room_bytes = lane->block != NULL ? BLOCK_SIZE - lane->used : 0;
 	unsigned n = 0;
 
@@ -140,11 +146,11 @@ static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mas
 	for (; mask != 0; mask &= mask - 1) {
 		unsigned i = __builtin_ctzll(mask);
 		const struct rte_mbuf *pkt = burst->pkts[i];
-		uint32_t cap_len = RTE_MIN(pkt->pkt_len, lane->snaplen_bytes);
+		uint32_t cap_len = RTE_MIN(pkt->pkt_len, snaplen_bytes);
 		uint64_t pending = lane->pending[interface];
 		uint32_t framed_len;
 
-		if (unlikely((burst->cut >> i & 1) != 0 && cap_len < lane->snaplen_bytes)) {
+		if (unlikely((burst->cut >> i & 1) != 0 && cap_len < snaplen_bytes)) {
 			packet_drop(lane, interface, DROP_oversize);
 			continue;
 		}

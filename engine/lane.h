@@ -27,7 +27,6 @@ struct lane {
 	struct block_home *home;
 	uint16_t slot;
 	uint16_t writer;
-	uint32_t snaplen_bytes;
 	bool direction_known; /* the ports say which way a packet went: epb_flags are written */
 	struct sink_file file;
 	uint8_t *tail; /* BLOCK_PAGE bytes: the stream's unfinished last page */
@@ -43,6 +42,7 @@ struct lane {
 	bool dirty;  /* bytes since the last hand-over */
 	bool closed; /* offers nothing any more: its end was learnt, or END was sent */
 	bool end_sent;
+	bool begun; /* a packet from after the session's start was seen: all others are, too */
 	struct sample_state sample;
 	uint64_t pending[CONFIG_PORTS_MAX]; /* losses not told in a file yet, by interface */
 
@@ -91,6 +91,8 @@ struct tap {
 	/* set by tap_new, then constant */
 	struct tap_spec spec;
 	int8_t interface_of[CONFIG_PORTS_MAX]; /* engine port index -> interface id, or -1 */
+	uint32_t snaplen_bytes
+		[CONFIG_PORTS_MAX]; /* by interface: the session's or the port's, the less */
 	unsigned n_lanes;
 	struct lane *lanes;
 	struct lane **lane_of; /* by lane slot of the engine; NULL where the tap has none */

@@ -52,6 +52,9 @@ static unsigned uring_reap(void *sink, struct sink_write **writes, unsigned n_ma
 	struct io_uring_cqe *cqe;
 	unsigned n = 0;
 
+	/* What a submit could not take (no memory for the moment) is still in the queue. */
+	if (io_uring_sq_ready(&uring->ring) != 0)
+		io_uring_submit(&uring->ring);
 	while (n < n_max) {
 		int rc = n == 0 && wait_ns != 0
 				 ? io_uring_wait_cqe_timeout(&uring->ring, &cqe, &timeout)

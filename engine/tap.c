@@ -31,15 +31,9 @@ struct tap *tap_new(const struct tap_spec *spec, struct err *err)
 	struct tap *tap;
 	unsigned n_lanes;
 
+	int rc = -ENOMEM;
+
 	n_lanes = slots_mark(spec, slots);
-	if (rx_set_lanes() + n_lanes > block_lanes_max()) {
-		err_set(err, EAGAIN, "engine.block_memory",
-			"%u lanes are in use and the block memory of %u blocks allows %u; this "
-			"capture "
-			"needs %u more",
-			rx_set_lanes(), block_count(), block_lanes_max(), n_lanes);
-		return NULL;
-	}
 	tap = aligned_alloc(64, (sizeof(*tap) + 63) & ~63UL);
 	if (tap == NULL)
 		goto fail;
@@ -50,14 +44,23 @@ struct tap *tap_new(const struct tap_spec *spec, struct err *err)
 	tap->deadline_tsc = UINT64_MAX;
 	limit_init(&tap->limit, spec->limit_packets, spec->limit_bytes, spec->limit_file_bytes);
 	memset(tap->interface_of, -1, sizeof(tap->interface_of));
-	for (unsigned i = 0; i < spec->n_ports; i++)
+	for (unsigned i = 0; i < spec->n_ports; i++) {
 		tap->interface_of[spec->ports[i]] = i;
-	if (lanes_make(tap, slots) != 0)
-		goto fail;
-	return tap;
+		tap->snaplen_bytes[i] = RTE_MIN(
+			spec->snaplen_bytes, engine_port(spec->ports[i])->config->snaplen_bytes);
+	}
+	rc = lanes_make(tap, slots);
+	if (rc == 0)
+		return tap;
 fail:
 	tap_free(tap);
-	err_set(err, ENOMEM, NULL, "no memory for a capture with %u lanes", n_lanes);
+	if (rc == -EAGAIN)
+		err_set(err, EAGAIN, "engine.block_memory",
+			"%u lanes are live, and the block memory of %u blocks allows half as many; "
+			"this capture needs %u more",
+			rx_set_lanes(), block_count(), n_lanes);
+	else
+		err_set(err, ENOMEM, NULL, "no memory for a capture with %u lanes", n_lanes);
 	return NULL;
 }
 
@@ -65,8 +68,11 @@ void tap_free(struct tap *tap)
 {
 	if (tap == NULL)
 		return;
-	for (unsigned i = 0; tap->lanes != NULL && i < tap->n_lanes; i++)
+	for (unsigned i = 0; tap->lanes != NULL && i < tap->n_lanes; i++) {
 		free(tap->lanes[i].tail);
+		if (tap->lanes[i].home != NULL)
+			block_lane_release(tap->lanes[i].home);
+	}
 	free(tap->lanes);
 	free(tap->lane_of);
 	filter_put(tap->spec.filter);
@@ -237,29 +243,32 @@ static unsigned slots_mark(const struct tap_spec *spec, bool *used)
 static int lanes_make(struct tap *tap, const bool *slots)
 {
 	unsigned n = 0;
+	int rc = 0;
 
 	tap->lane_of = calloc(RX_SLOTS_MAX, sizeof(*tap->lane_of));
 	tap->lanes = aligned_alloc(64, tap->n_lanes * sizeof(*tap->lanes));
 	if (tap->lane_of == NULL || tap->lanes == NULL)
 		return -ENOMEM;
 	memset(tap->lanes, 0, tap->n_lanes * sizeof(*tap->lanes));
-	for (unsigned slot = 0; slot < RX_SLOTS_MAX; slot++) {
+	for (unsigned slot = 0; rc == 0 && slot < RX_SLOTS_MAX; slot++) {
 		if (!slots[slot])
 			continue;
 		tap->lane_of[slot] = &tap->lanes[n];
-		if (lane_init(tap, &tap->lanes[n++], slot) != 0)
-			return -ENOMEM;
+		rc = lane_init(tap, &tap->lanes[n++], slot);
 	}
-	return 0;
+	return rc;
 }
 
 static int lane_init(struct tap *tap, struct lane *lane, unsigned slot)
 {
+	struct block_home *home = block_home(rx_set_slot_lcore(slot));
+
+	if (!block_lane_reserve(home))
+		return -EAGAIN;
+	lane->home = home;
 	lane->tap = tap;
 	lane->slot = slot;
-	lane->home = block_home(rx_set_slot_lcore(slot));
 	lane->writer = writer_choose();
-	lane->snaplen_bytes = tap->spec.snaplen_bytes;
 	lane->direction_known = direction_known(tap, slot);
 	lane->file.fd = -1;
 	lane->queue_end = &lane->queue;

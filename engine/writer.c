@@ -49,7 +49,8 @@ struct writer {
 	struct sink null;
 
 	/* the writer's own */
-	struct lane *lanes; /* with queued blocks, or an END to tell */
+	struct lane *lanes; /* with queued blocks, or an END to tell; served in turn */
+	struct lane **lanes_end;
 	struct sink_write *free_writes;
 	struct sink_write *writes; /* all, SINK_WRITES_MAX */
 	unsigned n_flying_disk;
@@ -74,6 +75,8 @@ static int disk_open(struct sink *disk);
 static void *writer_main(void *arg);
 static unsigned blocks_receive(struct writer *writer);
 static void lane_enqueue(struct writer *writer, struct lane *lane, struct block *block);
+static void lane_list(struct writer *writer, struct lane *lane);
+static struct lane *lane_unlist(struct writer *writer);
 static void lanes_submit(struct writer *writer);
 static bool lane_ready(const struct lane *lane, uint64_t now_ns);
 static void lane_submit(struct writer *writer, struct lane *lane);
@@ -161,6 +164,7 @@ static int writer_open(struct writer *writer, unsigned index, unsigned cpu)
 
 	memset(writer, 0, sizeof(*writer));
 	writer->index = index;
+	writer->lanes_end = &writer->lanes;
 	writer->cpu = cpu;
 	writer->kick = eventfd(0, EFD_CLOEXEC);
 	writer->writes = calloc(SINK_WRITES_MAX, sizeof(*writer->writes));
@@ -233,11 +237,7 @@ static unsigned blocks_receive(struct writer *writer)
 
 static void lane_enqueue(struct writer *writer, struct lane *lane, struct block *block)
 {
-	if (!lane->listed) {
-		lane->listed = true;
-		lane->list_next = writer->lanes;
-		writer->lanes = lane;
-	}
+	lane_list(writer, lane);
 	if (block->end) {
 		lane->ended = true;
 		return;
@@ -251,26 +251,50 @@ static void lane_enqueue(struct writer *writer, struct lane *lane, struct block 
 	lane->queue_partial |= block->partial;
 }
 
+static void lane_list(struct writer *writer, struct lane *lane)
+{
+	if (lane->listed)
+		return;
+	lane->listed = true;
+	lane->list_next = NULL;
+	*writer->lanes_end = lane;
+	writer->lanes_end = &lane->list_next;
+}
+
+static struct lane *lane_unlist(struct writer *writer)
+{
+	struct lane *lane = writer->lanes;
+
+	writer->lanes = lane->list_next;
+	if (writer->lanes == NULL)
+		writer->lanes_end = &writer->lanes;
+	lane->listed = false;
+	return lane;
+}
+
+/* One round over the lanes. Where writes run out it ends, and the next round begins there. */
 static void lanes_submit(struct writer *writer)
 {
 	const uint64_t now_ns = writer->lanes != NULL ? clock_monotonic_ns() : 0;
-	struct lane **at = &writer->lanes;
+	struct lane **round_end = writer->lanes_end;
 
-	while (*at != NULL) {
-		struct lane *lane = *at;
+	while (writer->lanes != NULL) {
+		const bool last = round_end == &writer->lanes->list_next;
+		struct lane *lane = writer->lanes;
 
+		if (lane_ready(lane, now_ns) && writer->free_writes == NULL)
+			break;
+		lane_unlist(writer);
 		if (lane->sink_error != 0)
 			queue_abandon(writer, lane);
 		while (lane_ready(lane, now_ns) && writer->free_writes != NULL)
 			lane_submit(writer, lane);
-		if (lane->queue != NULL) {
-			at = &lane->list_next;
-			continue;
-		}
-		lane->listed = false;
-		*at = lane->list_next;
-		if (lane->ended && lane->writes == NULL)
+		if (lane->queue != NULL)
+			lane_list(writer, lane);
+		else if (lane->ended && lane->writes == NULL)
 			lane_drain(writer, lane);
+		if (last)
+			break;
 	}
 }
 
@@ -367,11 +391,8 @@ static void lane_settle(struct writer *writer, struct lane *lane)
 		write->next = writer->free_writes;
 		writer->free_writes = write;
 	}
-	if (!lane->listed && lane->ended) {
-		lane->listed = true;
-		lane->list_next = writer->lanes;
-		writer->lanes = lane;
-	}
+	if (lane->ended)
+		lane_list(writer, lane);
 }
 
 static void write_settle(struct writer *writer, struct lane *lane, struct sink_write *write)

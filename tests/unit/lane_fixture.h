@@ -194,6 +194,13 @@ struct bench {
 	unsigned n_lanes;
 };
 
+static inline void bench_snaplen(struct bench *bench, uint32_t snaplen_bytes)
+{
+	bench->tap.spec.snaplen_bytes = snaplen_bytes;
+	for (unsigned i = 0; i < CONFIG_PORTS_MAX; i++)
+		bench->tap.snaplen_bytes[i] = snaplen_bytes;
+}
+
 /* n lanes: lane i lives at home i % n_homes. Everything else is the test's to set before use. */
 static inline struct bench *bench_new(unsigned n_lanes, unsigned n_homes)
 {
@@ -203,7 +210,7 @@ static inline struct bench *bench_new(unsigned n_lanes, unsigned n_homes)
 	memset(bench, 0, sizeof(*bench));
 	bench->n_lanes = n_lanes;
 	bench->tap.spec.n_ports = 4;
-	bench->tap.spec.snaplen_bytes = TAP_SNAPLEN_MAX;
+	bench_snaplen(bench, TAP_SNAPLEN_MAX);
 	bench->tap.spec.sample_n = 1;
 	bench->tap.deadline_tsc = UINT64_MAX;
 	bench->tap.n_lanes = n_lanes;
@@ -214,7 +221,6 @@ static inline struct bench *bench_new(unsigned n_lanes, unsigned n_homes)
 		lane->tap = &bench->tap;
 		lane->home = block_home(i % n_homes);
 		lane->home->n_lanes++;
-		lane->snaplen_bytes = TAP_SNAPLEN_MAX;
 		lane->tail = aligned_alloc(64, BLOCK_PAGE);
 		assert_non_null(lane->tail);
 		lane->file.fd = -1;

@@ -283,7 +283,8 @@ static void roles_and_accounts_bound_what_is_seen(void **state)
 	assert_int_equal(auth_role_parse("king"), ROLE_NONE);
 }
 
-#define HASH "sha256 = 5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9\n" /* "0" \
+#define HASH \
+	"sha256 = 5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9\n" /* "0" \
 											    */
 
 static void files_are_read_strictly(void **state)

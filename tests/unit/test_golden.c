@@ -167,7 +167,7 @@ static void bench_set(struct bench *bench, const struct scene *scene)
 	tap->direction = direction_of[word(spec, "direction", directions)];
 	limit_init(&bench->tap.limit, number(limits, "packets", 0), number(limits, "bytes", 0),
 		number(limits, "file_bytes", 0));
-	bench->lanes[0].snaplen_bytes = tap->snaplen_bytes;
+	bench_snaplen(bench, tap->snaplen_bytes);
 	bench->lanes[0].direction_known = scene->own_direction;
 }
 

@@ -28,6 +28,7 @@
 #define BLOCKS 64
 
 static struct port ports[PORTS];
+static const struct config_port port_config = {.snaplen_bytes = 64};
 static struct port_queue queues[PORTS][PORT_QUEUES_MAX] __attribute__((aligned(64)));
 static unsigned n_ports;
 
@@ -47,6 +48,7 @@ static void port_make(unsigned i, unsigned n_queues, bool own_clock)
 	memset(&ports[i], 0, sizeof(ports[i]));
 	memset(queues[i], 0, sizeof(queues[i]));
 	ports[i].index = i;
+	ports[i].config = &port_config;
 	ports[i].n_queues = n_queues;
 	ports[i].queues = queues[i];
 	ports[i].own_clock = own_clock;
