@@ -184,6 +184,15 @@ static unsigned line_print(const char *name, const char *value)
 static const char *const ledger_members[] = {"offered", "filtered", "sampled_out", "over_limit",
 	"accepted", "written", "durable", "in_flight", "unknown"};
 
+/* Seconds may have a fraction. */
+static const char *limit_text(char out[TEXT_SIZE], const json_t *limit)
+{
+	if (!json_is_real(limit))
+		return text_digits(out, json_integer_value(limit));
+	snprintf(out, TEXT_SIZE, "%.9g", json_real_value(limit));
+	return out;
+}
+
 /* Returns how many lines it took, for watch to go back. */
 static unsigned show_print(const json_t *capture)
 {
@@ -220,7 +229,7 @@ static unsigned show_print(const json_t *capture)
 		if (json_number_value(value) == 0)
 			continue;
 		snprintf(line, sizeof(line), "limit %s", name);
-		n += line_print(line, text_digits(digits, text_number(limits, name)));
+		n += line_print(line, limit_text(digits, value));
 	}
 	for (unsigned i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
 		snprintf(line, sizeof(line), "%.*s", (int)strlen(times[i]) - 3, times[i]);

@@ -41,7 +41,8 @@ enum flag_kind {
 	FLAG_TEXT,   /* const char * */
 	FLAG_NUMBER, /* uint64_t */
 	FLAG_COUNT,  /* uint64_t, at least 1 */
-	FLAG_SIZE,   /* the same, K M G T allowed */
+	FLAG_SIZE,   /* uint64_t, K M G T allowed */
+	FLAG_REAL,   /* double, at least 0 */
 	FLAG_LIST,   /* struct client_list, may be repeated */
 };
 

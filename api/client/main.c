@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -203,6 +204,16 @@ static bool number_parse(const char *text, bool suffixed, uint64_t *number)
 	return *end == '\0';
 }
 
+/* "10" or "0.5": strtod would also take "inf", "0x1p3" and "1e400". */
+static bool real_parse(const char *text, double *number)
+{
+	char *end;
+
+	*number = strtod(text, &end);
+	return end != text && *end == '\0' && text[strspn(text, "0123456789.")] == '\0' &&
+	       isfinite(*number);
+}
+
 static int flag_take(const struct flag *flag, void *base, const char *value)
 {
 	void *member = (char *)base + flag->offset;
@@ -219,11 +230,16 @@ static int flag_take(const struct flag *flag, void *base, const char *value)
 	case FLAG_COUNT:
 	case FLAG_SIZE:
 		if (number_parse(value, flag->kind == FLAG_SIZE, member) &&
-			(flag->kind == FLAG_NUMBER || *(uint64_t *)member > 0))
+			(flag->kind != FLAG_COUNT || *(uint64_t *)member > 0))
 			break;
 		return client_fail(CLIENT_USAGE, "--%s: %s, allowed: a number from %d%s",
-			flag->name, value, flag->kind == FLAG_NUMBER ? 0 : 1,
+			flag->name, value, flag->kind == FLAG_COUNT ? 1 : 0,
 			flag->kind == FLAG_SIZE ? ", K M G T behind it" : "");
+	case FLAG_REAL:
+		if (real_parse(value, member))
+			break;
+		return client_fail(CLIENT_USAGE,
+			"--%s: %s, allowed: a number from 0, such as 10 or 0.5", flag->name, value);
 	case FLAG_LIST:
 		if (list->n == CLIENT_LIST_MAX)
 			return client_fail(CLIENT_USAGE, "--%s: allowed: at most %d times",

@@ -21,7 +21,7 @@ struct start_options {
 	uint64_t packets;
 	uint64_t snaplen;
 	const char *direction;
-	uint64_t seconds;
+	double seconds;
 	uint64_t bytes;
 	const char *sample;
 	const char *name;
@@ -35,12 +35,15 @@ static const struct flag start_flags[] = {
 		"capture on it; may be repeated; default: all ports"},
 	{'w', "write", "FILE", FLAG_TEXT, O(output),
 		"stay until the end, then leave the capture there; - is standard output"},
-	{'c', "packets", "N", FLAG_COUNT, O(packets), "end after exactly N packets"},
+	{'c', "packets", "N", FLAG_NUMBER, O(packets),
+		"end after exactly N packets; 0 is no limit"},
 	{'s', "snaplen", "N", FLAG_NUMBER, O(snaplen),
 		"keep the first N bytes of a packet; 0 is all of it, the default"},
 	{'Q', "direction", "DIR", FLAG_TEXT, O(direction), "in, out or inout (default)"},
-	{0, "seconds", "N", FLAG_COUNT, O(seconds), "end after N seconds"},
-	{0, "bytes", "N", FLAG_SIZE, O(bytes), "end before more than N captured bytes (K M G T)"},
+	{0, "seconds", "N", FLAG_REAL, O(seconds),
+		"end after N seconds, such as 10 or 0.5; 0 is no limit"},
+	{0, "bytes", "N", FLAG_SIZE, O(bytes),
+		"end before more than N captured bytes (K M G T); 0 is no limit"},
 	{0, "sample", "MODE:N", FLAG_TEXT, O(sample), "every:N, random:N or flow:N: one in N"},
 	{0, "name", "TEXT", FLAG_TEXT, O(name), "a name for people"},
 	{0, "notes", "TEXT", FLAG_TEXT, O(notes), "what this is for"},
@@ -133,7 +136,8 @@ static json_t *spec_make(const struct start_options *options, unsigned n_words, 
 
 	json_object_set_new(spec, "limits", limits);
 	number_set(limits, "packets", options->packets);
-	number_set(limits, "seconds", options->seconds);
+	if (options->seconds > 0)
+		json_object_set_new(limits, "seconds", json_number(options->seconds));
 	number_set(limits, "bytes", options->bytes);
 	number_set(spec, "snaplen", options->snaplen);
 	good = filter != NULL && ports_set(spec, &options->ports) &&

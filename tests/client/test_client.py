@@ -66,6 +66,14 @@ def test_start_prints_the_id_and_returns(fake, sluice):
         "filter": "tcp port 443"})]
 
 
+def test_start_takes_parts_of_a_second_and_zero_as_no_limit(fake, sluice):
+    sluice("start", "--seconds", "0.5", "-c", 0, "--bytes", 0)
+    sluice("start", "--seconds", "0", "--bytes", "0K")
+    sluice("start", "--seconds", "2.0")
+    assert [request[3] for request in fake.requests] == [
+        {"limits": {"seconds": 0.5}}, {"limits": {}}, {"limits": {"seconds": 2}}]
+
+
 def test_start_without_anything_asks_for_everything(fake, sluice):
     sluice("start")
     assert fake.requests[0][3] == {"limits": {}}
@@ -196,9 +204,15 @@ def test_progress_on_a_terminal(fake, tmp_path):
 @pytest.mark.parametrize("args, said", [
     ([], "usage: sluice"),
     (["nope"], "nope is no command"),
-    (["start", "-c", "0"], "--packets: 0, allowed: a number from 1"),
-    (["start", "-c", "x"], "--packets: x, allowed"),
+    (["list", "-n", "0"], "--limit: 0, allowed: a number from 1"),
+    (["start", "-c", "x"], "--packets: x, allowed: a number from 0"),
     (["start", "-c", "-1"], "--packets: -1, allowed"),
+    (["start", "--seconds", "-1"], "--seconds: -1, allowed: a number from 0"),
+    (["start", "--seconds", "."], "--seconds: ., allowed"),
+    (["start", "--seconds", "1.5.5"], "--seconds: 1.5.5, allowed"),
+    (["start", "--seconds", "inf"], "--seconds: inf, allowed"),
+    (["start", "--seconds", "9" * 400], "--seconds: 9"),
+    (["start", "--seconds", ""], "--seconds: , allowed"),
     (["start", "--bytes", "1X"], "K M G T"),
     (["start", "--bytes", "99999999999T"], "--bytes"),
     (["start", "-Q", "up"], "in, out or inout"),
@@ -293,10 +307,12 @@ def test_list_state_is_escaped(fake, sluice):
 
 
 def test_show_is_for_people_in_local_time(fake, sluice):
-    capture = fake.add({"name": "x", "filter": "tcp", "limits": {"packets": 10000}}, size_bytes=12345678,
+    capture = fake.add({"name": "x", "filter": "tcp", "limits": {"packets": 10000, "seconds": 0.5}}, state="complete",
+                       size_bytes=12345678,
                        ledger=fake_server.ledger(offered=1234567, dropped={"no_block": 5000}))
     text = sluice("show", capture["id"], env={"TZ": "UTC-2"}).stdout.decode()
-    for line in (r"^name +x$", r"^filter +tcp  \(jit\)$", r"^limit packets +10,000$", r"^offered +1,234,567$",
+    for line in (r"^name +x$", r"^filter +tcp  \(jit\)$", r"^limit packets +10,000$", r"^limit seconds +0\.5$",
+                 r"^offered +1,234,567$",
                  r"^started +2026-11-21 00:00:00$", r"^size +12,345,678 \(12\.3 MB\)$",
                  r"^dropped +5,000$", r"^ +no_block 5,000$"):
         assert re.search(line, text, re.M), (line, text)
