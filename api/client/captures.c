@@ -342,6 +342,19 @@ out:
 	return rc;
 }
 
+/* 404 to a request for packets: of a capture that is not there, or of a daemon that cannot list them. */
+static int packets_missing(struct client *client, const char *id)
+{
+	json_t *capture;
+	int rc = capture_get(client, id, &capture);
+
+	if (rc != CLIENT_OK)
+		return rc;
+	json_decref(capture);
+	return client_fail(CLIENT_REFUSED,
+		"this daemon has no packet lists yet: download the capture and read its file");
+}
+
 static int packets_run(struct client *client, const void *options, unsigned n_words, char **words)
 {
 	static const char *const titles[] = {
@@ -350,14 +363,17 @@ static int packets_run(struct client *client, const void *options, unsigned n_wo
 	char rest[80], number[TEXT_SIZE], end[128], *path;
 	json_t *answer, *packet;
 	struct table table;
+	bool missing;
 	size_t i;
 	int rc;
 
 	snprintf(rest, sizeof(rest), "/packets?offset=%" PRIu64 "&limit=%" PRIu64, packets->offset,
 		packets->limit != 0 ? packets->limit : 100);
 	path = http_capture_path(words[0], rest);
-	rc = http_call(client, "GET", path, NULL, &answer);
+	rc = http_get(client, path, &answer, &missing);
 	free(path);
+	if (missing)
+		return packets_missing(client, words[0]);
 	if (rc != CLIENT_OK)
 		return rc;
 	if (client->json) {

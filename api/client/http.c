@@ -32,6 +32,8 @@ volatile sig_atomic_t http_interrupts;
 
 static CURL *handle; /* one connection for all requests */
 
+static int call(struct client *client, const char *method, const char *path, const char *body,
+	json_t **out, bool *missing);
 static int exchange(struct client *client, const char *method, const char *path, const char *body,
 	struct answer *answer, long *status);
 static struct curl_slist *headers_make(struct client *client, bool body, int *rc);
@@ -72,9 +74,7 @@ void http_interrupts_catch(void)
 int http_call(
 	struct client *client, const char *method, const char *path, json_t *body, json_t **out)
 {
-	struct answer answer = {.fd = -1};
 	char *text = NULL;
-	long status;
 	int rc;
 
 	if (out != NULL)
@@ -85,17 +85,14 @@ int http_call(
 		if (text == NULL)
 			return client_fail(CLIENT_USAGE, "what was given is not valid UTF-8");
 	}
-	rc = exchange(client, method, path, text, &answer, &status);
-	if (rc == CLIENT_OK && (status < 200 || status > 299))
-		rc = problem_say(status, &answer);
-	else if (rc == CLIENT_OK && out != NULL && answer.len > 0) {
-		*out = json_loadb(answer.text, answer.len, 0, NULL);
-		if (*out == NULL)
-			rc = client_fail(CLIENT_REFUSED, "%s: the answer is no JSON", client->url);
-	}
-	free(answer.text);
+	rc = call(client, method, path, text, out, NULL);
 	free(text);
 	return rc;
+}
+
+int http_get(struct client *client, const char *path, json_t **out, bool *missing)
+{
+	return call(client, "GET", path, NULL, out, missing);
 }
 
 int http_download(struct client *client, const char *path, int fd, unsigned *retry_s,
@@ -146,6 +143,31 @@ void http_close(void)
 {
 	curl_easy_cleanup(handle);
 	handle = NULL;
+}
+
+/* http_call with the body as text; missing (may be NULL) as in http_get. */
+static int call(struct client *client, const char *method, const char *path, const char *body,
+	json_t **out, bool *missing)
+{
+	struct answer answer = {.fd = -1};
+	long status;
+	int rc = exchange(client, method, path, body, &answer, &status);
+
+	if (out != NULL)
+		*out = NULL;
+	if (missing != NULL)
+		*missing = rc == CLIENT_OK && status == 404;
+	if (missing != NULL && *missing) {
+		rc = CLIENT_REFUSED;
+	} else if (rc == CLIENT_OK && (status < 200 || status > 299)) {
+		rc = problem_say(status, &answer);
+	} else if (rc == CLIENT_OK && out != NULL && answer.len > 0) {
+		*out = json_loadb(answer.text, answer.len, 0, NULL);
+		if (*out == NULL)
+			rc = client_fail(CLIENT_REFUSED, "%s: the answer is no JSON", client->url);
+	}
+	free(answer.text);
+	return rc;
 }
 
 /* One request and its answer, whatever its status. */

@@ -365,9 +365,25 @@ def test_download_to_a_full_disk(fake, sluice):
     assert b"No space left" in sluice("download", next(iter(fake.captures)), "-w", "/dev/full", code=1).stderr
 
 
-def test_packets_says_what_the_server_says(fake, sluice):
+def test_packets_of_a_daemon_without_them(fake, sluice):
     capture = fake.add()
-    assert sluice("packets", capture["id"], code=1).stderr == b"sluice: no such path (404)\n"
+    assert sluice("packets", capture["id"], code=1).stderr == \
+        b"sluice: this daemon has no packet lists yet: download the capture and read its file\n"
+
+
+def test_packets_are_a_table(fake, sluice):
+    capture = fake.add()
+    fake.packets = [
+        {"number": 1, "time": "2026-11-20T22:00:00.000000000Z", "src_mac": "02:00:00:00:00:01",
+         "dst_mac": "02:00:00:00:00:02", "src_ip": "10.0.0.1", "dst_ip": "10.0.0.2", "src_port": 1024,
+         "dst_port": 443, "protocol": "TCP", "length": 1514, "info": "SYN"},
+        {"number": 2, "time": "2026-11-20T22:00:00.000000001Z", "src_mac": "02:00:00:00:00:01",
+         "dst_mac": "02:00:00:00:00:02", "src_ip": None, "dst_ip": None, "src_port": None,
+         "dst_port": None, "protocol": "ARP", "length": 60, "info": ""}]
+    lines = sluice("packets", capture["id"], "-n", 2).stdout.decode().splitlines()
+    assert fake.requests[-1][2] == "offset=0&limit=2" and len(lines) == 3
+    assert lines[1].split()[2:] == ["10.0.0.1.1024", "10.0.0.2.443", "TCP", "1,514", "SYN"]
+    assert lines[2].split()[2:] == ["02:00:00:00:00:01", "02:00:00:00:00:02", "ARP", "60"]
 
 
 # the host
