@@ -131,18 +131,21 @@ static int daemon_run(const struct config *config)
 	struct err err = {0};
 	int rc;
 
-	if (base == NULL || engine_start(config, &err) != 0) {
+	if (base == NULL)
+		return EXIT_RUNTIME;
+	/* First of all: a signal that comes during the start is obeyed when it is over. */
+	on_term = evsignal_new(base, SIGTERM, signal_end, base);
+	on_int = evsignal_new(base, SIGINT, signal_end, base);
+	event_add(on_term, NULL);
+	event_add(on_int, NULL);
+	if (engine_start(config, &err) != 0) {
 		error_log(&err);
 		return EXIT_RUNTIME;
 	}
-	on_term = evsignal_new(base, SIGTERM, signal_end, base);
-	on_int = evsignal_new(base, SIGINT, signal_end, base);
 	rc = control_start(config, base, &err);
 	if (rc == 0)
 		rc = api_start(config, base, &err);
 	if (rc == 0) {
-		event_add(on_term, NULL);
-		event_add(on_int, NULL);
 		log_info("ready: files are written with %s", engine_sink_name());
 		event_base_dispatch(base);
 		log_info("stopping");

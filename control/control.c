@@ -39,6 +39,7 @@ static struct {
 	bool stopping;
 } control;
 
+static void risk_add(struct control_status *status, const struct ledger *ledger);
 static void engine_ready(evutil_socket_t fd, short what, void *arg);
 static void tick(evutil_socket_t fd, short what, void *arg);
 static void sessions_stop_all(void);
@@ -115,16 +116,21 @@ void control_status(struct control_status *status)
 		if (session_state_closed(s->state))
 			continue;
 		session_info(s, &info);
-		if (info.output != OUTPUT_FILE || info.ledger.written < info.ledger.durable)
-			continue;
-		status->at_risk_packets += info.ledger.written - info.ledger.durable;
-		status->at_risk_bytes +=
-			info.ledger.written == 0
-				? 0
-				: (uint64_t)((double)info.ledger.written_bytes *
-					     (info.ledger.written - info.ledger.durable) /
-					     info.ledger.written);
+		if (info.output == OUTPUT_FILE)
+			risk_add(status, &info.ledger);
 	}
+}
+
+/* Accepted and not yet behind a sync: written, or still in memory. Bytes are packets of mean length. */
+static void risk_add(struct control_status *status, const struct ledger *ledger)
+{
+	const uint64_t held = ledger->written + ledger->in_flight;
+	const uint64_t packets = held > ledger->durable ? held - ledger->durable : 0;
+
+	status->at_risk_packets += packets;
+	if (ledger->written != 0)
+		status->at_risk_bytes +=
+			(uint64_t)((double)ledger->written_bytes * packets / ledger->written);
 }
 
 static void engine_ready(evutil_socket_t fd, short what, void *arg)

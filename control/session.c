@@ -23,6 +23,7 @@ struct sessions sessions;
 
 static int load_one(const struct uuid *id, bool open, const char *record, void *arg);
 static void delete_closed(struct session *session, const struct err *err, void *arg);
+static void closed_log(const struct session *session, enum session_state state);
 
 static const struct err no_error;
 
@@ -236,8 +237,17 @@ bool session_state_closed(enum session_state state)
 void session_state_set(struct session *session, enum session_state state)
 {
 	if (session_state_closed(state) && !session_state_closed(session->state))
-		sessions.n_open--;
+		closed_log(session, state);
 	session->state = state;
+}
+
+static void closed_log(const struct session *session, enum session_state state)
+{
+	sessions.n_open--;
+	log_info("capture ended id=%s state=%s reason=%s packets=%llu bytes=%llu",
+		session_id_text(session), session_state_name(state),
+		end_reason_name(session->reason), (unsigned long long)session->ledger.written,
+		(unsigned long long)session->size_bytes);
 }
 
 void session_message_set(struct session *session, const char *message)
@@ -278,14 +288,18 @@ void session_ports_check(void)
 		for (unsigned i = 0; i < session->n_ports; i++)
 			n_gone += __atomic_load_n(
 				&engine_port(session->ports[i])->gone, __ATOMIC_RELAXED);
-		if (n_gone == session->n_ports)
-			tap_end_raise(session->run->tap, END_port_lost);
+		if (n_gone != session->n_ports || tap_end_reason(session->run->tap) != END_none)
+			continue;
+		session_message_set(session, "every port of this capture is gone: "
+					     "its device was removed");
+		tap_end_raise(session->run->tap, END_port_lost);
 	}
 }
 
 void session_tend(void)
 {
-	const uint64_t sync_every_ns = sessions.config->storage.durable_every_ms * 1000000;
+	/* Half of it: what comes in while a sync runs is at risk, too. */
+	const uint64_t sync_every_ns = sessions.config->storage.durable_every_ms * 500000;
 
 	for (struct session *session = table_newest(); session != NULL; session = session->older) {
 		struct session_run *run = session->run;
@@ -313,9 +327,9 @@ static void delete_closed(struct session *session, const struct err *err, void *
 
 static int load_one(const struct uuid *id, bool open, const char *record, void *arg)
 {
-	char text[UUID_TEXT_SIZE];
 	struct err err = {.text = "there is no record"};
 	struct session *session = NULL;
+	char text[UUID_TEXT_SIZE];
 
 	if (record != NULL)
 		session = record_parse(id, record, &err);
@@ -375,6 +389,14 @@ void session_deleters_tell(struct session *session, const struct err *err)
 		free(waiter);
 		free(closed);
 	}
+}
+
+const char *session_id_text(const struct session *session)
+{
+	static char text[UUID_TEXT_SIZE];
+
+	uuid_print(&session->id, text);
+	return text;
 }
 
 int session_text_set(char **member, const char *text)

@@ -174,7 +174,7 @@ static void files_finished(void *arg, const struct err *err)
 	run->finished = true;
 	run->finish_rc = -err->code;
 	if (err->code != 0) {
-		log_error("capture cannot be closed: %s", err->text);
+		log_error("capture %s cannot be closed: %s", session_id_text(session), err->text);
 		session_message_set(session, err->text);
 		session->ledger.durable = capture_durable_packets(run->capture);
 	}

@@ -103,7 +103,8 @@ static void merge_done(struct job *job)
 	if (work->rc == 0) {
 		session->size_bytes = work->size_bytes;
 	} else {
-		log_error("merge failed: %s", strerror(-work->rc));
+		log_error("capture %s cannot be merged: %s", session_id_text(session),
+			strerror(-work->rc));
 		session_message_set(session, "the lanes could not be merged");
 		session->reason = work->rc == -ENOSPC ? END_disk_full : END_io_error;
 		session->size_bytes = 0;
@@ -144,7 +145,8 @@ static void recover_done(struct job *job)
 	}
 	session->reason = END_recovered;
 	if (work->rc != 0) {
-		log_error("a capture of an earlier run cannot be recovered: %s", work->err.text);
+		log_error("capture %s of an earlier run cannot be recovered: %s",
+			session_id_text(session), work->err.text);
 		session_message_set(session, work->err.text);
 		session_state_set(session, SESSION_failed);
 		session_waiters_tell(&session->closed, session, &no_error);
@@ -168,6 +170,9 @@ static void recovery_take(struct session *session, const struct session_job *wor
 	ledger->dropped[DROP_no_block] = recovery->drops_recorded;
 	ledger->accepted = recovery->packets + recovery->drops_recorded;
 	ledger->offered = ledger->accepted;
+	if (session->started_ns == 0)
+		session->started_ns =
+			recovery->first_ns != 0 ? recovery->first_ns : session->created_ns;
 	session->ended_ns = recovery->last_ns != 0 ? recovery->last_ns : session->started_ns;
 	session->size_bytes = recovery->size_bytes;
 	if (work->err.code != 0)
@@ -193,9 +198,13 @@ static struct session_job *job_make(
 
 static void job_end(struct session_job *work)
 {
-	work->session->n_jobs--;
+	struct session *session = work->session;
+
+	session->n_jobs--;
 	free(work->record);
 	free(work);
+	if (session->orphan && session->n_jobs == 0)
+		session_free(session);
 }
 
 static void record_work(struct job *job)
@@ -288,7 +297,8 @@ static void expire_done(struct job *job)
 	session->expiring = false;
 	if (work->rc != 0) {
 		session->expire_failed = true;
-		log_error("cannot remove an old capture: %s", strerror(-work->rc));
+		log_error("capture %s cannot be removed to make room: %s", session_id_text(session),
+			strerror(-work->rc));
 	} else {
 		session->size_bytes = 0;
 		session_state_set(session, SESSION_deleted);

@@ -312,5 +312,7 @@ static void fail_free(struct session *session)
 	session_waiters_tell(&session->stopped, NULL, &err);
 	session_deleters_tell(session, NULL); /* what is to be deleted never came to be */
 	session_run_free(run);
-	session_free(session);
+	session->orphan = true;
+	if (session->n_jobs == 0)
+		session_free(session);
 }

@@ -74,6 +74,7 @@ struct session {
 	bool expire_failed; /* and is not tried again */
 	bool record_stale;  /* changed while a merge or an expiry held a record of its own */
 	unsigned n_jobs;    /* that hold a pointer to the session; it is freed when none does */
+	bool orphan;        /* its start failed: the last job frees it */
 
 	struct session_run *run;
 	struct session_waiter *stopped; /* told when state is past stopping */
@@ -138,6 +139,8 @@ void session_waiters_tell(
 /* A session goes that was never closed: tell those who wait for that to delete it. */
 void session_deleters_tell(struct session *session, const struct err *err);
 int session_text_set(char **member, const char *text);
+/* Its id as text, for the log; lives until the next call. */
+const char *session_id_text(const struct session *session);
 
 /* main, once: what sessions need to know. */
 void session_init(const struct config *config, struct event_base *base);

@@ -269,25 +269,12 @@ struct usage {
 	uint64_t allocated_bytes;
 };
 
-static int capture_usage(int dir, const char *name, void *arg)
-{
-	int rc = dir_each(dir, name, entry_usage, arg);
-
-	return rc == -ENOENT || rc == -ENOTDIR ? 0 : rc; /* deleted meanwhile, or not ours */
-}
-
 int store_usage(struct store_usage *usage)
 {
-	struct usage sum = {0};
 	struct statvfs fs;
-	int rc;
 
-	rc = dir_each(store.root, "captures", capture_usage, &sum);
-	if (rc == 0 && fstatvfs(store.root, &fs) != 0)
-		rc = -errno;
-	if (rc != 0)
-		return rc;
-	usage->used_bytes = sum.allocated_bytes;
+	if (fstatvfs(store.root, &fs) != 0)
+		return -errno;
 	usage->size_bytes = (uint64_t)fs.f_blocks * fs.f_frsize;
 	usage->free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
 	return 0;

@@ -111,10 +111,8 @@ int store_delete(const struct uuid *id);
  * UUID. */
 int store_expire(const struct uuid *id);
 
-/* Bytes that sessions' files take on disk (allocated), and the file system's size and free bytes.
- */
+/* The file system's size and free bytes. */
 struct store_usage {
-	uint64_t used_bytes;
 	uint64_t size_bytes;
 	uint64_t free_bytes;
 };

@@ -122,7 +122,7 @@ struct tap {
 void lane_offer(struct lane *lane, const struct burst *burst, uint64_t mask, unsigned interface,
 	uint64_t now_tsc);
 
-/* lcore, twice a second: hand over what is there, so that it reaches the file. */
+/* lcore, four times a second: hand over what is there, so that it reaches the file. */
 void lane_flush(struct lane *lane);
 
 /* lcore: hand over the last block and END; afterwards the lane is the writer's. Idempotent. */

@@ -11,23 +11,23 @@
 #include <stdint.h>
 
 #define PCAPNG_SHB 0x0a0d0d0aU /* section header, 4.1 */
-#define PCAPNG_IDB 1U	       /* interface description, 4.2 */
-#define PCAPNG_ISB 5U	       /* interface statistics, 4.6 */
-#define PCAPNG_EPB 6U	       /* enhanced packet, 4.3 */
+#define PCAPNG_IDB 1U          /* interface description, 4.2 */
+#define PCAPNG_ISB 5U          /* interface statistics, 4.6 */
+#define PCAPNG_EPB 6U          /* enhanced packet, 4.3 */
 
-#define PCAPNG_BYTE_ORDER 0x1a2b3c4dU
+#define PCAPNG_BYTE_ORDER        0x1a2b3c4dU
 #define PCAPNG_LINKTYPE_ETHERNET 1
 
 /* EPB: fixed part before the data, and the total length at its end. */
 #define PCAPNG_EPB_HEAD 28
 #define PCAPNG_EPB_TAIL 4
 
-#define PCAPNG_OPT_END	     0
-#define PCAPNG_OPT_COMMENT   1
-#define PCAPNG_EPB_FLAGS     2 /* 4.3: bits 0-1: 1 inbound, 2 outbound */
-#define PCAPNG_EPB_DROPCOUNT 4 /* packets lost on this interface since the packet before */
-#define PCAPNG_OPT_END_SIZE	   4
-#define PCAPNG_EPB_FLAGS_SIZE	   8
+#define PCAPNG_OPT_END            0
+#define PCAPNG_OPT_COMMENT        1
+#define PCAPNG_EPB_FLAGS          2 /* 4.3: bits 0-1: 1 inbound, 2 outbound */
+#define PCAPNG_EPB_DROPCOUNT      4 /* packets lost on this interface since the packet before */
+#define PCAPNG_OPT_END_SIZE       4
+#define PCAPNG_EPB_FLAGS_SIZE     8
 #define PCAPNG_EPB_DROPCOUNT_SIZE 12
 
 struct pcapng_epb_head {
@@ -65,12 +65,13 @@ struct pcapng_statistics {
 	uint64_t stamp_ns;
 	uint64_t start_ns;
 	uint64_t end_ns;
-	uint64_t received;	/* isb_ifrecv: the source's packets while the session ran */
-	uint64_t if_dropped;	/* isb_ifdrop: of these, lost by NIC or kernel */
+	uint64_t received;        /* isb_ifrecv: the source's packets while the session ran */
+	uint64_t if_dropped;      /* isb_ifdrop: of these, lost by NIC or kernel */
 	uint64_t filter_accepted; /* isb_filteraccept */
-	uint64_t os_dropped;	/* isb_osdrop: accepted and lost by us */
-	uint64_t delivered;	/* isb_usrdeliv: in the file */
-	uint64_t tail_gap;	/* of os_dropped, lost after the interface's last packet: a comment "tail_gap=N" */
+	uint64_t os_dropped;      /* isb_osdrop: accepted and lost by us */
+	uint64_t delivered;       /* isb_usrdeliv: in the file */
+	uint64_t
+		tail_gap; /* of os_dropped, lost after the interface's last packet: a comment "tail_gap=N" */
 };
 
 /* Write one block at buf (size bytes there). Returns its length, or 0 when it does not fit or a text is

@@ -26,7 +26,7 @@
 #include "engine/rcu.h"
 #include "engine/rx_set.h"
 
-#define FLUSH_EVERY_NS   500000000ULL
+#define FLUSH_EVERY_NS   250000000ULL
 #define LANES_WAIT_MS    100  /* sleep no longer than this while lanes may hold unflushed bytes */
 #define NAP_AFTER_ROUNDS 1000 /* empty ones, before an idle device port is napped on */
 #define NAP_NS           100000
