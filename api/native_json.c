@@ -165,6 +165,8 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 	spec->limit_packets = request.limits.packets;
 	spec->limit_bytes = request.limits.bytes;
 	spec->limit_ns = (uint64_t)(request.limits.seconds * NS_PER_S + 0.5);
+	if (request.limits.seconds > 0 && spec->limit_ns == 0)
+		spec->limit_ns = 1; /* 0 would be no limit */
 	spec->limit_file_bytes = request.limits.file_bytes;
 	spec->output = request.output.type;
 	spec->vendor = NULL;

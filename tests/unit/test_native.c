@@ -84,6 +84,18 @@ static void nothing_asks_for_everything(void **state)
 	}
 }
 
+static void the_shortest_time_is_a_limit(void **state)
+{
+	struct session_spec spec;
+	json_t *document;
+	struct err err;
+
+	assert_int_equal(
+		decode("{\"limits\":{\"seconds\":1e-10}}", &admin, &spec, &document, &err), 0);
+	assert_int_equal(spec.limit_ns, 1);
+	json_decref(document);
+}
+
 static void ports_are_those_of_the_account(void **state)
 {
 	struct session_spec spec;
@@ -312,6 +324,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(everything_reaches_the_spec),
 		cmocka_unit_test(nothing_asks_for_everything),
+		cmocka_unit_test(the_shortest_time_is_a_limit),
 		cmocka_unit_test(ports_are_those_of_the_account),
 		cmocka_unit_test(bad_members_are_named),
 		cmocka_unit_test(a_capture_has_the_shape_of_the_contract),
