@@ -42,6 +42,7 @@ static int spec_plain(void **state)
 	memset(&ports, 0, sizeof(ports));
 	for (unsigned i = 0; i < 3; i++) {
 		ports[i].ops = &ops;
+		port_configs[i].snaplen_bytes = TAP_SNAPLEN_MAX;
 		ports[i].config = &port_configs[i];
 		ports[i].index = i;
 		strcpy(ports[i].driver, i == 1 ? "mlx5_pci" : "af_packet");
@@ -240,6 +241,7 @@ static void others_read_the_header(void **state)
 	spec.ports[1] = 0;
 	spec.filter = "tcp port 443";
 	spec.snaplen_bytes = 96;
+	port_configs[0].snaplen_bytes = 64;
 	header = spec_header(&spec, &len);
 	assert_non_null(header);
 	fd = mkstemp(path);
@@ -257,6 +259,7 @@ static void others_read_the_header(void **state)
 	assert_non_null(strstr(out, "Description = interface eth0 (af_packet)"));
 	assert_non_null(strstr(out, "Speed = 25000000000"));
 	assert_non_null(strstr(out, "Capture length = 96"));
+	assert_non_null(strstr(out, "Capture length = 64"));
 	assert_non_null(strstr(out, "Filter string = tcp port 443"));
 	assert_non_null(strstr(out, "Time precision = nanoseconds (9)"));
 }
