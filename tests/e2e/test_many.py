@@ -3,6 +3,7 @@
 """Many sessions on one port, and many one after another: nothing is lost, nothing is left behind.
 Many sessions on one port, and many one after another: nothing is lost, nothing is left behind."""
 import concurrent.futures
+import time
 
 import pytest
 
@@ -151,7 +152,9 @@ def at_rest(daemon):
     status = until("all blocks are back", still)
     left = list((daemon.root / "captures").iterdir()) + list((daemon.root / "trash").iterdir())
     assert not left, left
-    return {"fds": daemon.fds(), "blocks": status["blocks"], "rss": daemon.rss()}
+    # Our own last connections may still be closing.
+    fds = min(daemon.fds() for _ in range(10) if not time.sleep(0.05))
+    return {"fds": fds, "blocks": status["blocks"], "rss": daemon.rss()}
 
 
 @pytest.mark.sanitize

@@ -182,11 +182,13 @@ static void frames_make(void)
 		assert_int_equal(filter_compile(chains[c], &code[c], NULL), 0);
 	signal(SIGVTALRM, loop_tick);
 	setitimer(ITIMER_VIRTUAL, &tick, NULL);
-	for (unsigned i = 0; i < N_FRAMES; i += !loops) {
-		frame_make(&frames[i], &rng);
-		loops = false;
-		for (unsigned c = 0; c < COUNT(chains) && !loops; c++)
-			loops = frame_loops(&frames[i], &code[c]);
+	for (unsigned i = 0; i < N_FRAMES; i++) {
+		do {
+			frame_make(&frames[i], &rng);
+			loops = false;
+			for (unsigned c = 0; c < COUNT(chains) && !loops; c++)
+				loops = frame_loops(&frames[i], &code[c]);
+		} while (loops);
 	}
 	setitimer(ITIMER_VIRTUAL, &none, NULL);
 }
