@@ -5,7 +5,7 @@
  * know libpcap and rte_bpf.
  *
  * Compiling an expression can take seconds and crash, so it happens in a child of a small helper
- * process that is forked first thing in main, before EAL, threads and sockets. The child has CPU,
+ * process that is started first thing in main, before EAL, threads and sockets. The child has CPU,
  * memory and wall-clock limits, no network, and refuses host names. What comes back is classic BPF,
  * which the daemon validates, converts to eBPF, repairs (six faults of DPDK 22.11, see filter_jit.c),
  * loads and JIT-compiles. What rte_bpf refuses (loops: protochain) is interpreted where it lies, in a
@@ -42,7 +42,12 @@ struct filter_code {
 	struct filter_insn insn[FILTER_INSNS_MAX];
 };
 
-/* main(), first of all; before any thread. 0 or -errno. The helper dies with its parent. */
+/*
+ * main(), first of all; before any thread. 0 or -errno. The helper dies with its parent. One that is
+ * killed is replaced after a short pause, with a warning in the log, by a keeper that is forked here
+ * and stands between both: what was being compiled then fails with EAGAIN, what is asked for
+ * meanwhile waits. Only a killed keeper leaves every filter at "not running". Stop ends both.
+ */
 int filter_helper_start(void);
 void filter_helper_stop(void);
 

@@ -8,6 +8,10 @@
  *
  *   control ── expression + fd ──► helper ── fork ──► child ── answer ──► fd ──► control
  *                                  helper ◄── SIGCHLD ──┘ (killed? answer for it)
+ *
+ * Above the helper stands its keeper, the process that is forked in main. It holds the request
+ * socket too, does nothing but wait, and forks the next helper when one dies: requests that nobody
+ * had taken wait in the socket, those that were taken end as the dead one's descriptors close.
  */
 #include "engine/filter_internal.h"
 
@@ -19,6 +23,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +35,10 @@
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "config/log.h"
 
 #define CHILD_CPU_MS       500
 #define CHILD_WALL_MS      1500
@@ -38,6 +46,11 @@
 #define CHILD_NICE         5
 #define CHILDREN_MAX       4
 #define WAITING_MAX        256
+
+/* A pause before each new helper, twice as long each time until one has lived for a while. */
+#define RESTART_FIRST_MS 50
+#define RESTART_MAX_MS   2000
+#define RESTART_CALM_MS  10000
 
 #define NOBODY 65534
 
@@ -69,9 +82,9 @@ struct helper {
 
 /* Control thread: our end. */
 static int helper_fd = -1;
-static pid_t helper_pid;
+static pid_t keeper_pid;
 
-static void helper_run(int fd, pid_t parent) __attribute__((noreturn));
+static void keeper_run(int fd, pid_t parent) __attribute__((noreturn));
 static int request_send(const char *expression, size_t size, int fd);
 static void answer_send(int fd, const struct answer *answer, const struct filter_code *code);
 static void answer_refuse(int fd, int code, const char *fmt, ...)
@@ -89,16 +102,16 @@ int filter_helper_start(void)
 		return -EALREADY;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return -errno;
-	helper_pid = fork();
-	if (helper_pid < 0) {
+	keeper_pid = fork();
+	if (keeper_pid < 0) {
 		int saved = errno;
 
 		close(pair[0]);
 		close(pair[1]);
 		return -saved;
 	}
-	if (helper_pid == 0)
-		helper_run(pair[1], parent);
+	if (keeper_pid == 0)
+		keeper_run(pair[1], parent);
 	close(pair[1]);
 	helper_fd = pair[0];
 	return 0;
@@ -108,9 +121,9 @@ void filter_helper_stop(void)
 {
 	if (helper_fd < 0)
 		return;
-	close(helper_fd); /* it ends when it reads this */
+	close(helper_fd); /* the helper ends when it reads this, and its keeper with it */
 	helper_fd = -1;
-	while (waitpid(helper_pid, NULL, 0) < 0 && errno == EINTR)
+	while (waitpid(keeper_pid, NULL, 0) < 0 && errno == EINTR)
 		;
 }
 
@@ -255,7 +268,7 @@ static void answer_refuse(int fd, int code, const char *fmt, ...)
 	answer_send(fd, &answer, NULL);
 }
 
-/* --- the helper --------------------------------------------------------------------------------
+/* --- the keeper --------------------------------------------------------------------------------
  */
 
 /* As statm has it, which needs no parsing of names: pages that are mapped now. */
@@ -305,7 +318,7 @@ static int keep_only(int fd)
  * The empty network namespace and the lost privileges are a second wall: failing to build it is no
  * error.
  */
-static void helper_confine(void)
+static void keeper_confine(void)
 {
 	__nss_configure_lookup("hosts", "none");
 	__nss_configure_lookup("networks", "none");
@@ -322,11 +335,10 @@ static void helper_confine(void)
 	}
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	limit_set(RLIMIT_CORE, 0);
-	limit_set(RLIMIT_FSIZE, 0);
 }
 
 /* Signals for the daemon's group or control group are not for us: we end when it does. */
-static int helper_signals(void)
+static void keeper_signals(void)
 {
 	static const int ours[] = {
 		SIGPROF, SIGALRM, SIGXCPU, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
@@ -341,6 +353,95 @@ static int helper_signals(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_SETMASK, &set, NULL);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* How the helper ended. What its children leave when it is killed comes to us as well. */
+static int helper_wait(pid_t helper)
+{
+	int status = 0;
+	pid_t pid;
+
+	do {
+		pid = waitpid(-1, &status, 0);
+	} while (pid != helper && (pid > 0 || errno == EINTR));
+	return status;
+}
+
+/* Requests that wait do not end the pause, which is what poll() without events is for. */
+static bool control_gone(int fd, unsigned pause_ms)
+{
+	struct pollfd pfd = {.fd = fd};
+
+	return poll(&pfd, 1, (int)pause_ms) > 0;
+}
+
+static void restart_log(int status)
+{
+	bool killed = WIFSIGNALED(status);
+
+	log_warning("the filter compiler died and was started again %s=%d",
+		killed ? "signal" : "status", killed ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+static void helper_run(int fd, rlim_t memory_bytes, pid_t keeper) __attribute__((noreturn));
+
+/* What is set up here holds for every helper: each is a fork of this. */
+static void keeper_run(int fd, pid_t parent)
+{
+	unsigned pause_ms = RESTART_FIRST_MS;
+	rlim_t memory_bytes = memory_mapped_bytes();
+	pid_t keeper = getpid();
+	bool again = false;
+	int status = 0;
+
+	if (memory_bytes != RLIM_INFINITY)
+		memory_bytes += CHILD_MEMORY_BYTES;
+	prctl(PR_SET_NAME, "sluice-keeper");
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	fd = keep_only(fd);
+	keeper_signals();
+	keeper_confine();
+	die_with(parent); /* last: a change of user forgets it */
+
+	for (;;) {
+		int64_t start_ms = now_ms();
+		pid_t helper = fork();
+
+		if (helper == 0)
+			helper_run(fd, memory_bytes, keeper);
+		if (helper < 0) {
+			log_warning("the filter compiler does not start: %s", strerror(errno));
+		} else {
+			if (again)
+				restart_log(status);
+			status = helper_wait(helper);
+			again = true;
+		}
+		if (now_ms() - start_ms >= RESTART_CALM_MS)
+			pause_ms = RESTART_FIRST_MS;
+		if (control_gone(fd, pause_ms))
+			_exit(0);
+		pause_ms = pause_ms < RESTART_MAX_MS / 2 ? 2 * pause_ms : RESTART_MAX_MS;
+	}
+}
+
+/* --- the helper --------------------------------------------------------------------------------
+ */
+
+static int sigchld_fd(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -350,19 +451,15 @@ static void children_start(struct helper *helper, rlim_t memory_bytes);
 static void children_reap(struct helper *helper);
 static void request_queue(struct helper *helper, struct request *request);
 
-static void helper_run(int fd, pid_t parent)
+static void helper_run(int fd, rlim_t memory_bytes, pid_t keeper)
 {
-	struct helper helper = {.waiting = STAILQ_HEAD_INITIALIZER(helper.waiting)};
-	rlim_t memory_bytes = memory_mapped_bytes();
+	struct helper helper = {.waiting = STAILQ_HEAD_INITIALIZER(helper.waiting), .fd = fd};
 	struct request *request;
 
-	if (memory_bytes != RLIM_INFINITY)
-		memory_bytes += CHILD_MEMORY_BYTES;
+	die_with(keeper);
 	prctl(PR_SET_NAME, "sluice-filter");
-	helper.fd = keep_only(fd);
-	helper.signal_fd = helper_signals();
-	helper_confine();
-	die_with(parent); /* last: a change of user forgets it */
+	limit_set(RLIMIT_FSIZE, 0); /* not the keeper's: its log may be a file */
+	helper.signal_fd = sigchld_fd();
 
 	for (;;) {
 		struct pollfd pfd[] = {

@@ -9,6 +9,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -80,11 +81,29 @@ static unsigned children_count(pid_t parent, pid_t *first)
 	return n;
 }
 
-static pid_t helper_pid(void)
+static pid_t keeper_pid(void)
 {
 	pid_t pid = 0;
 
 	assert_int_equal(children_count(getpid(), &pid), 1);
+	return pid;
+}
+
+/* The keeper forks it soon after its own start, not before, and reaps what a killed one leaves. */
+static pid_t helper_await(pid_t keeper)
+{
+	pid_t pid = 0;
+
+	for (unsigned i = 0; i < 500 && children_count(keeper, &pid) != 1; i++)
+		usleep(10000);
+	return pid;
+}
+
+static pid_t helper_pid(void)
+{
+	pid_t keeper = keeper_pid(), pid = helper_await(keeper);
+
+	assert_int_equal(children_count(keeper, NULL), 1);
 	return pid;
 }
 
@@ -376,22 +395,6 @@ static void a_stopped_helper_can_be_started_again(void **state)
 	assert_int_equal(filter_compile("tcp", &code, &err), 0);
 }
 
-static void a_killed_helper_is_reported(void **state)
-{
-	int fd = filter_compile_start(bomb(300));
-	struct pollfd pfd = {.fd = fd, .events = POLLIN};
-	struct err err;
-
-	usleep(50000);
-	kill(helper_pid(), SIGKILL);
-	assert_int_equal(poll(&pfd, 1, 5000), 1);
-	assert_int_equal(filter_compile_finish(fd, &code, &err), -EAGAIN);
-	assert_int_equal(filter_compile("tcp", &code, &err), -EAGAIN);
-	filter_helper_stop();
-	assert_int_equal(filter_helper_start(), 0);
-	assert_int_equal(filter_compile("tcp", &code, &err), 0);
-}
-
 /* Nobody may be there to reap it. */
 static bool is_running(pid_t pid)
 {
@@ -408,33 +411,165 @@ static bool is_running(pid_t pid)
 	return state != 'Z' && state != 'X';
 }
 
-/* A daemon that is killed takes its helper and the helper's children along. */
+/* Starts the helper anew with a log that can be read at the descriptor that is returned. */
+static int helper_restart_logged(void)
+{
+	int fds[2], saved = dup(STDERR_FILENO);
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	filter_helper_stop();
+	dup2(fds[1], STDERR_FILENO);
+	assert_int_equal(filter_helper_start(), 0);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(fds[1]);
+	return fds[0];
+}
+
+static void log_expect(int fd, const char *line)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+	char text[200];
+	ssize_t len;
+
+	assert_int_equal(poll(&pfd, 1, 5000), 1);
+	len = read(fd, text, sizeof(text) - 1);
+	assert_true(len > 0);
+	text[len] = '\0';
+	assert_string_equal(text, line);
+}
+
+/* A child of the helper that is stopped while it compiles; 0 when none can be caught. It answers on
+ * *fd, if ever. */
+static pid_t child_hold(pid_t helper, int *fd)
+{
+	for (unsigned i = 0; i < 100; i++) {
+		struct pollfd pfd = {.fd = filter_compile_start(bomb(300)), .events = POLLIN};
+		pid_t child = 0;
+
+		while (poll(&pfd, 1, 0) == 0 && children_count(helper, &child) == 0)
+			usleep(1000);
+		if (child > 0 && kill(child, SIGSTOP) == 0 && poll(&pfd, 1, 20) == 0) {
+			*fd = pfd.fd;
+			return child;
+		}
+		close(pfd.fd); /* too late */
+	}
+	return 0;
+}
+
+/* Kills it at work: what it works on fails, the next request is answered. */
+static void helper_kill(pid_t helper)
+{
+	struct pollfd pfd = {.events = POLLIN};
+	struct err err;
+	double start;
+
+	assert_true(child_hold(helper, &pfd.fd) > 0);
+	start = now_s();
+	kill(helper, SIGKILL);
+	assert_int_equal(poll(&pfd, 1, 5000), 1);
+	assert_int_equal(filter_compile_finish(pfd.fd, &code, &err), -EAGAIN);
+	assert_string_equal(err.text, "the filter compiler is not running");
+	if (filter_compile("tcp", &code, &err) != 0)
+		fail_msg("%s", err.text);
+	assert_true(now_s() - start < 2.0);
+}
+
+static void a_killed_helper_comes_back(void **state)
+{
+	int log = helper_restart_logged();
+	pid_t keeper = keeper_pid(), helper = helper_pid();
+	unsigned ours, keepers, helpers;
+
+	assert_int_equal(filter_compile("tcp", &code, NULL), 0);
+	helper_settles();
+	ours = fds_count(getpid());
+	keepers = fds_count(keeper);
+	helpers = fds_count(helper);
+	for (unsigned i = 0; i < 3; i++) {
+		pid_t old = helper;
+
+		helper_kill(old);
+		log_expect(
+			log, "warning: the filter compiler died and was started again signal=9\n");
+		helper = helper_pid(); /* zombies would be counted with it */
+		assert_int_not_equal(helper, old);
+	}
+	helper_settles();
+	assert_int_equal(keeper_pid(), keeper);
+	assert_int_equal(fds_count(getpid()), ours);
+	assert_int_equal(fds_count(keeper), keepers);
+	assert_int_equal(fds_count(helper), helpers);
+
+	filter_helper_stop();
+	assert_int_equal(children_count(getpid(), NULL), 0);
+	assert_false(is_running(keeper));
+	assert_false(is_running(helper));
+	close(log);
+	assert_int_equal(filter_helper_start(), 0);
+}
+
+/* The keeper is not there to be killed, but when it is nothing stays behind nor hangs. */
+static void a_killed_keeper_is_reported(void **state)
+{
+	pid_t helper = helper_pid();
+	struct err err;
+
+	kill(keeper_pid(), SIGKILL);
+	for (unsigned i = 0; i < 100 && is_running(helper); i++)
+		usleep(10000);
+	assert_false(is_running(helper));
+	assert_int_equal(filter_compile("tcp", &code, &err), -EAGAIN);
+	assert_string_equal(err.text, "the filter compiler is not running");
+	filter_helper_stop();
+	assert_int_equal(children_count(getpid(), NULL), 0);
+	assert_int_equal(filter_helper_start(), 0);
+	assert_int_equal(filter_compile("tcp", &code, &err), 0);
+}
+
+/* Also in the pause before it comes back. */
+static void a_killed_helper_can_be_stopped(void **state)
+{
+	kill(helper_pid(), SIGKILL);
+	filter_helper_stop();
+	assert_int_equal(children_count(getpid(), NULL), 0);
+	assert_int_equal(filter_helper_start(), 0);
+	assert_int_equal(filter_compile("tcp", &code, NULL), 0);
+}
+
+static bool any_is_running(const pid_t *ids, unsigned n)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < n; i++)
+		any |= is_running(ids[i]);
+	return any;
+}
+
+/* A daemon that is killed takes the keeper, its helper and the helper's children along. */
 static void the_helper_dies_with_its_parent(void **state)
 {
-	int fds[2], ids[2] = {0};
-	pid_t daemon;
+	pid_t daemon, ids[3] = {0};
+	int fds[2], fd;
 
 	assert_int_equal(pipe(fds), 0);
 	daemon = fork();
 	if (daemon == 0) {
-		pid_t helper = 0, child = 0;
-
 		filter_helper_stop();
 		filter_helper_start();
-		filter_compile_start(bomb(400));
-		children_count(getpid(), &helper);
-		for (unsigned i = 0; i < 1000 && children_count(helper, &child) == 0; i++)
-			usleep(1000);
-		(void)!write(fds[1], (int[]){helper, child}, sizeof(ids));
+		children_count(getpid(), &ids[0]);
+		ids[1] = helper_await(ids[0]);
+		ids[2] = child_hold(ids[1], &fd);
+		(void)!write(fds[1], ids, sizeof(ids));
 		raise(SIGKILL);
 	}
 	assert_int_equal(read(fds[0], ids, sizeof(ids)), sizeof(ids));
 	assert_int_equal(waitpid(daemon, NULL, 0), daemon);
-	assert_true(ids[0] > 0 && ids[1] > 0);
-	for (unsigned i = 0; i < 100 && (is_running(ids[0]) || is_running(ids[1])); i++)
+	assert_true(ids[0] > 0 && ids[1] > 0 && ids[2] > 0);
+	for (unsigned i = 0; i < 100 && any_is_running(ids, COUNT(ids)); i++)
 		usleep(10000);
-	assert_false(is_running(ids[0]));
-	assert_false(is_running(ids[1]));
+	assert_false(any_is_running(ids, COUNT(ids)));
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -581,7 +716,9 @@ int main(void)
 		cmocka_unit_test(too_many_requests_are_refused_in_words),
 		cmocka_unit_test(nothing_is_left_behind),
 		cmocka_unit_test(a_stopped_helper_can_be_started_again),
-		cmocka_unit_test(a_killed_helper_is_reported),
+		cmocka_unit_test(a_killed_helper_comes_back),
+		cmocka_unit_test(a_killed_helper_can_be_stopped),
+		cmocka_unit_test(a_killed_keeper_is_reported),
 		cmocka_unit_test(the_helper_dies_with_its_parent),
 		cmocka_unit_test(equal_programs_are_one_filter),
 		cmocka_unit_test(invalid_programs_are_refused),
