@@ -21,6 +21,7 @@
 struct plan {
 	unsigned n;
 	unsigned interface;
+	bool plain;                    /* no options, nothing cut: straight code will do */
 	uint8_t index[PORT_BURST_MAX]; /* in the burst */
 	uint32_t cap_len[PORT_BURST_MAX];
 	uint32_t framed_len[PORT_BURST_MAX];
@@ -35,6 +36,10 @@ static bool room_take(struct lane *lane, uint64_t *room_bytes, uint64_t need_byt
 static void packet_drop(struct lane *lane, unsigned interface, enum drop reason);
 static void plan_cut(struct lane *lane, struct plan *plan, unsigned n);
 static void plan_frame(struct lane *lane, const struct burst *burst, const struct plan *plan);
+static unsigned run_put(
+	struct lane *lane, const struct burst *burst, const struct plan *plan, unsigned first);
+static void packet_put(
+	struct lane *lane, const struct burst *burst, const struct plan *plan, unsigned at);
 static void frame_put(
 	struct lane *lane, const struct burst *burst, const struct plan *plan, unsigned at);
 static void frame_put_split(
@@ -139,19 +144,22 @@ static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mas
 {
 	const uint32_t flags_len = lane->direction_known ? PCAPNG_EPB_FLAGS_SIZE : 0;
 	const uint32_t snaplen_bytes = lane->tap->snaplen_bytes[interface];
+	const uint64_t cut = burst->cut;
 	uint64_t room_bytes = lane->block != NULL ? BLOCK_SIZE - lane->used : 0;
+	uint64_t pending = lane->pending[interface];
 	unsigned n = 0;
 
 	plan->interface = interface;
+	plan->plain = flags_len == 0 && cut == 0 && pending == 0;
 	for (; mask != 0; mask &= mask - 1) {
 		unsigned i = __builtin_ctzll(mask);
 		const struct rte_mbuf *pkt = burst->pkts[i];
 		uint32_t cap_len = RTE_MIN(pkt->pkt_len, snaplen_bytes);
-		uint64_t pending = lane->pending[interface];
 		uint32_t framed_len;
 
-		if (unlikely((burst->cut >> i & 1) != 0 && cap_len < snaplen_bytes)) {
+		if (unlikely((cut >> i & 1) != 0 && cap_len < snaplen_bytes)) {
 			packet_drop(lane, interface, DROP_oversize);
+			pending++;
 			continue;
 		}
 		framed_len = pcapng_epb_len(
@@ -159,17 +167,20 @@ static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mas
 		if (unlikely(room_bytes < framed_len) &&
 			!room_take(lane, &room_bytes, framed_len)) {
 			packet_drop(lane, interface, DROP_no_block);
+			plan->plain = false;
+			pending++;
 			continue;
 		}
 		room_bytes -= framed_len;
-		lane->pending[interface] = 0;
 		plan->index[n] = i;
 		plan->cap_len[n] = cap_len;
 		plan->framed_len[n] = framed_len;
 		plan->dropcount[n] = pending;
+		pending = 0;
 		n++;
 	}
 	plan->n = n;
+	lane->pending[interface] = pending;
 }
 
 /* Blocks until need_bytes fit, all or none of them: a packet is never begun without its end. */
@@ -210,7 +221,6 @@ static void packet_drop(struct lane *lane, unsigned interface, enum drop reason)
 	COUNTER_ADD(lane->accepted, 1);
 	COUNTER_ADD(lane->dropped[reason], 1);
 	COUNTER_ADD(lane->if_dropped[interface], 1);
-	lane->pending[interface]++;
 }
 
 /* The plan's packets from n on found no place. Losses they were to tell of are still to be told. */
@@ -228,18 +238,13 @@ static void plan_frame(struct lane *lane, const struct burst *burst, const struc
 		return;
 	COUNTER_ADD(lane->accepted, plan->n);
 	COUNTER_ADD(lane->framed, plan->n);
-	for (unsigned i = 0; i < plan->n; i++) {
+	for (unsigned i = 0; i < plan->n;) {
 		if (unlikely(lane->block == NULL))
 			block_open(lane);
-		if (likely(lane->used + plan->framed_len[i] <= BLOCK_SIZE))
-			frame_put(lane, burst, plan, i);
-		else
-			frame_put_split(lane, burst, plan, i);
-		lane->block->packets[plan->interface]++;
-		lane->block->captured_bytes += plan->cap_len[i];
-		if (unlikely(plan->dropcount[i] != 0))
-			lane->block->told[plan->interface] += plan->dropcount[i];
-		lane->whole_end = lane->block->offset + lane->used;
+		if (likely(plan->plain))
+			i = run_put(lane, burst, plan, i);
+		if (i < plan->n)
+			packet_put(lane, burst, plan, i++);
 	}
 	lane->dirty = true;
 	if (unlikely(lane->used == BLOCK_SIZE))
@@ -318,7 +323,55 @@ static inline void frame_data(uint8_t *to, const struct rte_mbuf *pkt, uint32_t 
 	rte_memcpy(to, rte_pktmbuf_mtod(pkt, const void *), len);
 }
 
-/* The common case: the packet fits into the block. */
+/*
+ * Packets without options, as many as fit into the block: the common case, in straight code. Returns
+ * the first that is not framed.
+ */
+static unsigned run_put(
+	struct lane *lane, const struct burst *burst, const struct plan *plan, unsigned first)
+{
+	struct block *block = lane->block;
+	uint8_t *to = block->data + lane->used;
+	uint32_t left = BLOCK_SIZE - lane->used;
+	uint64_t captured_bytes = 0;
+	unsigned i = first;
+
+	for (; i < plan->n && plan->framed_len[i] <= left; i++) {
+		const uint32_t cap_len = plan->cap_len[i];
+		const uint32_t framed_len = plan->framed_len[i];
+		const uint32_t zero = 0;
+
+		frame_head(lane, burst, plan, i, (struct pcapng_epb_head *)to);
+		frame_data(to + PCAPNG_EPB_HEAD, burst->pkts[plan->index[i]], cap_len);
+		/* The padding, and part of the length that is written over it. */
+		memcpy(to + PCAPNG_EPB_HEAD + cap_len, &zero, sizeof(zero));
+		memcpy(to + framed_len - PCAPNG_EPB_TAIL, &framed_len, PCAPNG_EPB_TAIL);
+		to += framed_len;
+		left -= framed_len;
+		captured_bytes += cap_len;
+	}
+	lane->used = BLOCK_SIZE - left;
+	block->packets[plan->interface] += i - first;
+	block->captured_bytes += captured_bytes;
+	if (i != first)
+		lane->whole_end = block->offset + lane->used;
+	return i;
+}
+
+/* Any packet: with options, or over the end of the block. */
+static void packet_put(
+	struct lane *lane, const struct burst *burst, const struct plan *plan, unsigned at)
+{
+	if (likely(lane->used + plan->framed_len[at] <= BLOCK_SIZE))
+		frame_put(lane, burst, plan, at);
+	else
+		frame_put_split(lane, burst, plan, at);
+	lane->block->packets[plan->interface]++;
+	lane->block->captured_bytes += plan->cap_len[at];
+	lane->block->told[plan->interface] += plan->dropcount[at];
+	lane->whole_end = lane->block->offset + lane->used;
+}
+
 static void frame_put(
 	struct lane *lane, const struct burst *burst, const struct plan *plan, unsigned at)
 {
