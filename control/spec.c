@@ -80,7 +80,9 @@ static int ports_check(const struct session_spec *spec, struct err *err)
 				port->config->name);
 		if (__atomic_load_n(&port->gone, __ATOMIC_RELAXED))
 			return err_set(err, ENODEV, "ports",
-				"port \"%s\" is gone: its device was removed", port->config->name);
+				"port \"%s\" is gone: its device was removed; "
+				"restart the daemon when it is back",
+				port->config->name);
 	}
 	return 0;
 }

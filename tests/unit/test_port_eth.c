@@ -21,6 +21,7 @@
 #include <rte_eal.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+#include <rte_ring.h>
 
 #include "engine/clock.h"
 #include "engine/pcap_scan.h"
@@ -330,6 +331,56 @@ static void test_generator(void **state)
 	stop_close(&port);
 }
 
+/* Packets that another thread of the process hands over, of many segments: net_ring. */
+static void test_ring(void **state)
+{
+	struct config_port cfg = config("net_ring17", 1);
+	struct rte_mempool *pool =
+		rte_pktmbuf_pool_create("ring-test", 255, 0, 0, RTE_PKTMBUF_HEADROOM + 64, 0);
+	struct rte_mbuf *pkts[20];
+	struct rte_ring *ring;
+	struct port port;
+	struct burst burst;
+	uint8_t data[600];
+
+	assert_non_null(pool);
+	open_start(&port, &cfg);
+	assert_int_equal(port.loss, PORT_LOSS_EXACT);
+	ring = rte_ring_lookup("ETH_RXTX0_net_ring17");
+	assert_non_null(ring);
+	for (unsigned i = 0; i < RTE_DIM(pkts); i++) {
+		/* 1 to 10 segments of 1 to 60 bytes, each byte the packet's number */
+		pkts[i] = NULL;
+		for (unsigned k = 0; k <= i % 10; k++) {
+			struct rte_mbuf *segment = rte_pktmbuf_alloc(pool);
+
+			memset(rte_pktmbuf_append(segment, 1 + i * 3), (int)i, 1 + i * 3);
+			if (pkts[i] == NULL)
+				pkts[i] = segment;
+			else
+				assert_int_equal(rte_pktmbuf_chain(pkts[i], segment), 0);
+		}
+	}
+	assert_int_equal(
+		rte_ring_enqueue_bulk(ring, (void **)pkts, RTE_DIM(pkts), NULL), RTE_DIM(pkts));
+	assert_int_equal(port.ops->rx(&port.queues[0], &burst, PORT_BURST_MAX), RTE_DIM(pkts));
+	for (unsigned i = 0; i < burst.n; i++) {
+		const uint32_t len = (1 + i % 10) * (1 + i * 3);
+		const uint8_t *bytes = rte_pktmbuf_read(burst.pkts[i], 0, len, data);
+
+		assert_int_equal(burst.pkts[i]->pkt_len, len);
+		assert_non_null(bytes);
+		for (uint32_t k = 0; k < len; k++)
+			assert_int_equal(bytes[k], i);
+	}
+	port.ops->release(&port.queues[0], &burst);
+	assert_int_equal(rte_mempool_avail_count(pool), 255);
+	port.ops->refresh(&port);
+	assert_int_equal(port.offered, RTE_DIM(pkts));
+	stop_close(&port);
+	rte_mempool_free(pool);
+}
+
 /* The packets of a burst have times of their own, spread over the time since the poll before. */
 static void test_stamps_are_spread(void **state)
 {
@@ -473,6 +524,7 @@ int main(void)
 		cmocka_unit_test(test_endless),
 		cmocka_unit_test(test_two_queues),
 		cmocka_unit_test(test_generator),
+		cmocka_unit_test(test_ring),
 		cmocka_unit_test(test_stamps_are_spread),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_one_device_one_port),
