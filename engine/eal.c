@@ -50,7 +50,7 @@ int eal_start(const struct config *config, bool *huge, struct err *err)
 	if (!*huge)
 		log_info("running without hugepages: packet buffers cost more TLB misses, expect "
 			 "up to "
-			 "10 %% less on device ports (engine.hugepages)");
+			 "to 20 %% less on device ports (engine.hugepages)");
 	args_fill(&args, config, *huge);
 	rte_log_set_global_level(RTE_LOG_WARNING);
 	if (rte_eal_init(args.n, args.arg) < 0)
