@@ -48,9 +48,9 @@ int eal_start(const struct config *config, bool *huge, struct err *err)
 			hugepages_read("free_hugepages"), hugepages_read("nr_hugepages"),
 			HUGEPAGES_MIN);
 	if (!*huge)
-		log_info("running without hugepages: packet buffers cost more TLB misses, expect "
-			 "up to "
-			 "to 20 %% less on device ports (engine.hugepages)");
+		log_info(
+			"running without hugepages: packet buffers cost more TLB misses, expect 10 "
+			"to 20 %% less on device ports (engine.hugepages)");
 	args_fill(&args, config, *huge);
 	rte_log_set_global_level(RTE_LOG_WARNING);
 	if (rte_eal_init(args.n, args.arg) < 0)
