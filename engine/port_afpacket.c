@@ -116,7 +116,9 @@ static int afpacket_open(struct port *port, struct err *err)
 		return rc;
 	snprintf(port->driver, sizeof(port->driver), "af_packet");
 	port->own_clock = true;
-	port->latency_ms = 2 * RING_RETIRE_MS;
+	/* The kernel closes a block at the second tick that finds it unchanged, ticks are rounded up to
+	 * its own, and the lcore has to wake up. */
+	port->latency_ms = 4 * RING_RETIRE_MS;
 	port->loss = PORT_LOSS_EXACT;
 	port->direction = PORT_DIRECTION_EXACT;
 	read_interface(port);
