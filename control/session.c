@@ -62,7 +62,6 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
 	}
 	session_waiter_add(&session->run->started, done, arg);
 	table_add(session);
-	sessions.n_open++;
 	session_start_begin(session);
 }
 
@@ -243,7 +242,6 @@ void session_state_set(struct session *session, enum session_state state)
 
 static void closed_log(const struct session *session, enum session_state state)
 {
-	sessions.n_open--;
 	log_info("capture ended id=%s state=%s reason=%s packets=%llu bytes=%llu",
 		session_id_text(session), session_state_name(state),
 		end_reason_name(session->reason), (unsigned long long)session->ledger.written,
@@ -315,11 +313,6 @@ int session_load(void)
 	return store_each(load_one, NULL);
 }
 
-unsigned session_open_count(void)
-{
-	return sessions.n_open;
-}
-
 static void delete_closed(struct session *session, const struct err *err, void *arg)
 {
 	session_job_delete(session, arg);
@@ -344,7 +337,6 @@ static int load_one(const struct uuid *id, bool open, const char *record, void *
 			session->state = session_end_state(session);
 		return 0;
 	}
-	sessions.n_open++;
 	session->state = SESSION_converting;
 	if (merge_pending(id) == 1)
 		session_job_merge(session, NULL);

@@ -307,7 +307,6 @@ static void fail_free(struct session *session)
 
 	session->run = NULL;
 	table_remove(session);
-	sessions.n_open--;
 	session_waiters_tell(&run->started, NULL, &err);
 	session_waiters_tell(&session->stopped, NULL, &err);
 	session_deleters_tell(session, NULL); /* what is to be deleted never came to be */

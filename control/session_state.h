@@ -98,8 +98,6 @@ void session_ports_check(void);
 void session_tend(void);
 /* control.c, at start: the captures that are on disk. */
 int session_load(void);
-/* Sessions that are not closed. */
-unsigned session_open_count(void);
 /* quota.c: remove the data of a closed session, keep the record as deleted. */
 void session_expire(struct session *session, void (*done)(void *arg), void *arg);
 
@@ -107,7 +105,6 @@ void session_expire(struct session *session, void (*done)(void *arg), void *arg)
 struct sessions {
 	const struct config *config;
 	struct event_base *base;
-	unsigned n_open; /* not closed */
 };
 extern struct sessions sessions;
 
