@@ -11,6 +11,7 @@
 #include "config/log.h"
 #include "control/session.h"
 #include "api/download.h"
+#include "api/metrics.h"
 #include "api/native_json.h"
 #include "api/server.h"
 
@@ -32,6 +33,7 @@ static void tokens_list(struct request *request);
 static void token_create(struct request *request);
 static void token_delete(struct request *request);
 static void health_show(struct request *request);
+static void metrics_show(struct request *request);
 
 static const struct route routes[] = {
 	{METHOD_POST, "/api/v1/captures", ROLE_OPERATOR, captures_create},
@@ -48,6 +50,7 @@ static const struct route routes[] = {
 	{METHOD_POST, "/api/v1/tokens", ROLE_ADMIN, token_create},
 	{METHOD_DELETE, "/api/v1/tokens/{name}", ROLE_ADMIN, token_delete},
 	{METHOD_GET, "/healthz", ROLE_NONE, health_show},
+	{METHOD_GET, "/metrics", ROLE_VIEWER, metrics_show},
 };
 
 const struct vendor native_vendor = {
@@ -421,4 +424,17 @@ static void token_delete(struct request *request)
 static void health_show(struct request *request)
 {
 	server_reply(request, 200, "text/plain; charset=utf-8", "ok", 2);
+}
+
+static void metrics_show(struct request *request)
+{
+	size_t len;
+	char *text = metrics_text(&len);
+
+	if (text == NULL) {
+		route_error(request, 503, &(struct err){.text = "out of memory"});
+		return;
+	}
+	server_reply(request, 200, METRICS_TYPE, text, len);
+	free(text);
 }

@@ -73,6 +73,7 @@ static struct {
 	const struct server_ops *ops;
 	struct conns live, dead;
 	unsigned n_live;
+	uint64_t answers[6];
 	unsigned n_listeners;
 	struct evconnlistener *listeners[CONFIG_LIST_MAX];
 } server;
@@ -203,6 +204,7 @@ void server_reply(
 		}
 	}
 	conn = request_detach(request);
+	server.answers[status / 100]++;
 	if (conn != NULL)
 		evhttp_send_reply(conn->evreq, status, server_phrase(status), buffer);
 	if (buffer != NULL)
@@ -216,6 +218,7 @@ void server_stream_start(struct request *request, int status, const char *type, 
 
 	request->gone = gone;
 	request->gone_arg = arg;
+	server.answers[status / 100]++;
 	if (conn == NULL)
 		return;
 	head_make(request, type, length);
@@ -275,6 +278,12 @@ void server_stream_abort(struct request *request)
 
 	if (conn != NULL)
 		evhttp_connection_free(conn->evcon);
+}
+
+void server_status(struct server_status *status)
+{
+	status->connections = server.n_live;
+	memcpy(status->answers, server.answers, sizeof(status->answers));
 }
 
 const char *server_phrase(int status)

@@ -40,6 +40,13 @@ int server_start(const struct config *config, struct event_base *base, const str
 /* Closes every connection; requests that are not answered yet stay their handlers' to end. */
 void server_stop(void);
 
+/* How the server is doing: open connections, and answers by the first digit of their status. */
+struct server_status {
+	unsigned connections;
+	uint64_t answers[6];
+};
+void server_status(struct server_status *status);
+
 /* The standard phrase of a status: "Not Found". */
 const char *server_phrase(int status);
 

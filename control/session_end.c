@@ -20,6 +20,7 @@
 
 #include "config/log.h"
 #include "control/record.h"
+#include "control/totals.h"
 #include "engine/pcapng.h"
 
 static void stop_ready(evutil_socket_t fd, short what, void *arg);
@@ -218,6 +219,7 @@ void session_end_check(struct session *session)
 			session->reason = run->finish_rc == -ENOSPC ? END_disk_full : END_io_error;
 	}
 	session->run = NULL;
+	totals_add(&session->ledger);
 	session_state_set(session, merges                ? SESSION_converting
 				   : run->finish_rc != 0 ? SESSION_failed
 							 : session_end_state(session));

@@ -75,6 +75,17 @@ const char *port_direction_name(enum port_direction direction)
 	return names[direction];
 }
 
+const char *drop_name(enum drop drop)
+{
+	static const char *const names[] = {
+#define X(name, help) #name,
+		DROP_REASONS(X)
+#undef X
+	};
+
+	return names[drop];
+}
+
 const char *filter_engine_name(enum filter_engine engine)
 {
 	static const char *const names[] = {"none", "jit", "interpreter"};

@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "control/control.h"
 #include "control/session.h"
+#include "control/totals.h"
 #include "engine/engine.h"
 #include "engine/pcapng.h"
 
@@ -346,4 +347,16 @@ void control_status(struct control_status *status)
 		.storage_used_bytes = 10,
 		.storage_quota_bytes = 800,
 	};
+}
+
+void totals_read(struct ledger *sum)
+{
+	*sum = (struct ledger){0};
+	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
+		struct session_info info;
+
+		session_info(s, &info);
+		sum->accepted += info.ledger.accepted;
+		sum->written += info.ledger.written;
+	}
 }

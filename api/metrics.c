@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ */
+#include "api/metrics.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/control.h"
+#include "control/session.h"
+#include "control/totals.h"
+#include "engine/engine.h"
+#include "api/server.h"
+
+#define NS_PER_S 1000000000ULL
+
+/* A family whose members are 64-bit counters of one struct. */
+struct counter_row {
+	const char *name;
+	const char *help;
+	size_t offset;
+};
+
+static void build_put(FILE *out);
+static void ports_put(FILE *out);
+static void lcores_put(FILE *out, const struct engine_status *engine);
+static void blocks_put(FILE *out, const struct engine_status *engine);
+static void storage_put(FILE *out, const struct control_status *control);
+static void captures_put(FILE *out);
+static void ledger_put(FILE *out);
+static void bottleneck_put(FILE *out, const struct control_status *control);
+static void http_put(FILE *out);
+static void head_put(FILE *out, const char *name, const char *type, const char *help);
+static void value_put(
+	FILE *out, const char *name, const char *type, const char *help, uint64_t value);
+static void port_label(FILE *out, const char *name, const struct port *port);
+static uint64_t queues_sum(const struct port *port, size_t offset);
+static uint64_t counter(const void *base, size_t offset);
+
+char *metrics_text(size_t *len)
+{
+	struct control_status control;
+	struct engine_status engine;
+	char *text = NULL;
+	FILE *out = open_memstream(&text, len);
+
+	if (out == NULL)
+		return NULL;
+	control_status(&control);
+	engine_status(&engine);
+	build_put(out);
+	value_put(out, "sluice_uptime_seconds", "gauge", "Time since the daemon started.",
+		control.uptime_ns / NS_PER_S);
+	ports_put(out);
+	lcores_put(out, &engine);
+	blocks_put(out, &engine);
+	storage_put(out, &control);
+	captures_put(out);
+	ledger_put(out);
+	bottleneck_put(out, &control);
+	http_put(out);
+	if (fclose(out) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
+static void build_put(FILE *out)
+{
+	head_put(out, "sluice_build_info", "gauge", "The daemon's version, as a label.");
+	fprintf(out, "sluice_build_info{version=\"%s\"} 1\n", SLUICE_VERSION);
+}
+
+static void ports_put(FILE *out)
+{
+	static const struct counter_row queue_rows[] = {
+		{"sluice_port_received_packets_total", "Packets taken from the port.",
+			offsetof(struct port_queue, polled)},
+		{"sluice_port_matched_packets_total",
+			"Packets taken while a capture of the port was open.",
+			offsetof(struct port_queue, matched)},
+		{"sluice_port_unmatched_packets_total",
+			"Packets taken while no capture of the port was open.",
+			offsetof(struct port_queue, unmatched)},
+	};
+	static const struct counter_row drop_rows[] = {
+		{"missed", "", offsetof(struct port, nic_missed)},
+		{"errors", "", offsetof(struct port, nic_errors)},
+		{"nombuf", "", offsetof(struct port, nic_nombuf)},
+	};
+
+	head_put(out, "sluice_port_up", "gauge", "1 if the port has link.");
+	for (unsigned i = 0; i < engine_ports(); i++) {
+		const struct port *port = engine_port(i);
+
+		port_label(out, "sluice_port_up", port);
+		fprintf(out, "} %d\n", port->link_up && !port->gone);
+	}
+	head_put(out, "sluice_port_offered_packets_total", "counter",
+		"Packets that reached the port, as its driver counts them.");
+	for (unsigned i = 0; i < engine_ports(); i++) {
+		port_label(out, "sluice_port_offered_packets_total", engine_port(i));
+		fprintf(out, "} %" PRIu64 "\n",
+			counter(engine_port(i), offsetof(struct port, offered)));
+	}
+	for (unsigned r = 0; r < sizeof(queue_rows) / sizeof(queue_rows[0]); r++) {
+		head_put(out, queue_rows[r].name, "counter", queue_rows[r].help);
+		for (unsigned i = 0; i < engine_ports(); i++) {
+			port_label(out, queue_rows[r].name, engine_port(i));
+			fprintf(out, "} %" PRIu64 "\n",
+				queues_sum(engine_port(i), queue_rows[r].offset));
+		}
+	}
+	head_put(out, "sluice_port_dropped_packets_total", "counter",
+		"Packets lost before the daemon could take them, by what the driver calls it.");
+	for (unsigned i = 0; i < engine_ports(); i++) {
+		for (unsigned r = 0; r < sizeof(drop_rows) / sizeof(drop_rows[0]); r++) {
+			port_label(out, "sluice_port_dropped_packets_total", engine_port(i));
+			fprintf(out, ",reason=\"%s\"} %" PRIu64 "\n", drop_rows[r].name,
+				counter(engine_port(i), drop_rows[r].offset));
+		}
+	}
+}
+
+static void lcores_put(FILE *out, const struct engine_status *engine)
+{
+	static const struct counter_row rows[] = {
+		{"useful", "", offsetof(struct engine_lcore, cycles_useful)},
+		{"idle", "", offsetof(struct engine_lcore, cycles_idle)},
+	};
+
+	head_put(out, "sluice_lcore_cycles_total", "counter",
+		"TSC cycles of a core's loop: useful when packets or blocks moved, else idle.");
+	for (unsigned i = 0; i < engine->n_lcores; i++) {
+		const struct engine_lcore *lcore = &engine->lcores[i];
+
+		for (unsigned r = 0; r < sizeof(rows) / sizeof(rows[0]); r++)
+			fprintf(out,
+				"sluice_lcore_cycles_total{role=\"%s\",lcore=\"%u\",cpu=\"%u\","
+				"state=\"%s\"} %" PRIu64 "\n",
+				lcore->role, lcore->lcore, lcore->cpu, rows[r].name,
+				counter(lcore, rows[r].offset));
+	}
+	head_put(out, "sluice_lcore_rounds_total", "counter", "Rounds of a core's loop.");
+	for (unsigned i = 0; i < engine->n_lcores; i++) {
+		const struct engine_lcore *lcore = &engine->lcores[i];
+
+		fprintf(out,
+			"sluice_lcore_rounds_total{role=\"%s\",lcore=\"%u\",cpu=\"%u\"} %" PRIu64
+			"\n",
+			lcore->role, lcore->lcore, lcore->cpu, lcore->rounds);
+	}
+}
+
+static void blocks_put(FILE *out, const struct engine_status *engine)
+{
+	value_put(out, "sluice_blocks", "gauge", "Blocks between RX and writers.", engine->blocks);
+	value_put(out, "sluice_blocks_free", "gauge", "Blocks that hold nothing.",
+		engine->blocks_free);
+	value_put(out, "sluice_block_memory_bytes", "gauge", "Size of all blocks.",
+		engine->block_bytes);
+}
+
+static void storage_put(FILE *out, const struct control_status *control)
+{
+	value_put(out, "sluice_storage_size_bytes", "gauge", "Size of the storage's file system.",
+		control->storage_size_bytes);
+	value_put(out, "sluice_storage_used_bytes", "gauge", "What captures take of it.",
+		control->storage_used_bytes);
+	value_put(out, "sluice_storage_quota_bytes", "gauge", "What captures may take of it.",
+		control->storage_quota_bytes);
+	value_put(out, "sluice_at_risk_packets", "gauge",
+		"Packets written and not yet durable: a power cut would lose them.",
+		control->at_risk_packets);
+	value_put(
+		out, "sluice_at_risk_bytes", "gauge", "The same in bytes.", control->at_risk_bytes);
+}
+
+static void captures_put(FILE *out)
+{
+	uint64_t n[SESSION_STATE_COUNT] = {0};
+
+	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
+		struct session_info info;
+
+		session_info(s, &info);
+		n[info.state]++;
+	}
+	head_put(out, "sluice_captures", "gauge", "Captures by state.");
+	for (unsigned i = 0; i < SESSION_STATE_COUNT; i++)
+		fprintf(out, "sluice_captures{state=\"%s\"} %" PRIu64 "\n", session_state_name(i),
+			n[i]);
+}
+
+static void ledger_put(FILE *out)
+{
+	static const struct counter_row rows[] = {
+		{"sluice_capture_offered_packets_total", "Packets offered to captures.",
+			offsetof(struct ledger, offered)},
+		{"sluice_capture_filtered_packets_total",
+			"Packets that filter or direction kept out.",
+			offsetof(struct ledger, filtered)},
+		{"sluice_capture_sampled_out_packets_total", "Packets that sampling left out.",
+			offsetof(struct ledger, sampled_out)},
+		{"sluice_capture_over_limit_packets_total",
+			"Packets beyond the limit that ended their capture.",
+			offsetof(struct ledger, over_limit)},
+		{"sluice_capture_accepted_packets_total", "Packets that were to be kept.",
+			offsetof(struct ledger, accepted)},
+		{"sluice_capture_written_packets_total", "Packets that were written.",
+			offsetof(struct ledger, written)},
+		{"sluice_capture_written_bytes_total", "Captured bytes of these.",
+			offsetof(struct ledger, written_bytes)},
+		{"sluice_capture_durable_packets_total",
+			"Packets that a power cut cannot take any more.",
+			offsetof(struct ledger, durable)},
+		{"sluice_capture_stamps_raised_total",
+			"Time stamps that went backwards and were raised.",
+			offsetof(struct ledger, stamps_raised)},
+	};
+	struct ledger sum;
+
+	totals_read(&sum);
+	for (unsigned r = 0; r < sizeof(rows) / sizeof(rows[0]); r++)
+		value_put(
+			out, rows[r].name, "counter", rows[r].help, counter(&sum, rows[r].offset));
+	head_put(out, "sluice_capture_dropped_packets_total", "counter",
+		"Packets that were to be kept and were lost, by reason.");
+	for (unsigned i = 0; i < DROP_COUNT; i++)
+		fprintf(out, "sluice_capture_dropped_packets_total{reason=\"%s\"} %" PRIu64 "\n",
+			drop_name(i), sum.dropped[i]);
+	value_put(out, "sluice_capture_in_flight_packets", "gauge", "Packets between RX and disk.",
+		sum.in_flight);
+}
+
+static void bottleneck_put(FILE *out, const struct control_status *control)
+{
+	static const char *const names[] = {"nic", "rx_core", "blocks", "disk"};
+
+	head_put(out, "sluice_bottleneck", "gauge",
+		"1 for the resource that packets were lost for in the last seconds.");
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		fprintf(out, "sluice_bottleneck{resource=\"%s\"} %d\n", names[i],
+			control->bottleneck != NULL && strcmp(control->bottleneck, names[i]) == 0);
+}
+
+static void http_put(FILE *out)
+{
+	struct server_status server;
+
+	server_status(&server);
+	value_put(out, "sluice_http_connections", "gauge", "Open connections to the API.",
+		server.connections);
+	head_put(out, "sluice_http_answers_total", "counter",
+		"Answers of the API by class of status.");
+	for (unsigned i = 1; i < sizeof(server.answers) / sizeof(server.answers[0]); i++)
+		fprintf(out, "sluice_http_answers_total{status=\"%uxx\"} %" PRIu64 "\n", i,
+			server.answers[i]);
+}
+
+static void head_put(FILE *out, const char *name, const char *type, const char *help)
+{
+	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void value_put(
+	FILE *out, const char *name, const char *type, const char *help, uint64_t value)
+{
+	head_put(out, name, type, help);
+	fprintf(out, "%s %" PRIu64 "\n", name, value);
+}
+
+/* The labels stay open for more. A port's name needs no escapes: the configuration sees to that. */
+static void port_label(FILE *out, const char *name, const struct port *port)
+{
+	fprintf(out, "%s{port=\"%s\"", name, port->config->name);
+}
+
+static uint64_t queues_sum(const struct port *port, size_t offset)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < port->n_queues; i++)
+		sum += counter(&port->queues[i], offset);
+	return sum;
+}
+
+static uint64_t counter(const void *base, size_t offset)
+{
+	return __atomic_load_n((const uint64_t *)((const char *)base + offset), __ATOMIC_RELAXED);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ */
+#include "control/totals.h"
+
+#include "control/session_state.h"
+
+static struct ledger ended;
+
+static void ledger_add(struct ledger *sum, const struct ledger *ledger);
+
+void totals_add(const struct ledger *ledger)
+{
+	ledger_add(&ended, ledger);
+}
+
+void totals_read(struct ledger *sum)
+{
+	*sum = ended;
+	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
+		struct session_info info;
+
+		if (s->run == NULL)
+			continue;
+		session_info(s, &info);
+		ledger_add(sum, &info.ledger);
+	}
+}
+
+static void ledger_add(struct ledger *sum, const struct ledger *ledger)
+{
+	sum->offered += ledger->offered;
+	sum->filtered += ledger->filtered;
+	sum->sampled_out += ledger->sampled_out;
+	sum->over_limit += ledger->over_limit;
+	sum->accepted += ledger->accepted;
+	sum->written += ledger->written;
+	sum->durable += ledger->durable;
+	sum->in_flight += ledger->in_flight;
+	sum->unknown += ledger->unknown;
+	for (unsigned i = 0; i < DROP_COUNT; i++)
+		sum->dropped[i] += ledger->dropped[i];
+	sum->written_bytes += ledger->written_bytes;
+	sum->stamps_raised += ledger->stamps_raised;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copyright The Sluice authors
+ *
+ * What all captures of this process came to, also of those that are deleted by now: counters that
+ * never fall, for whoever watches rates. Captures that an earlier process made are not in it.
+ * Control thread only.
+ */
+#ifndef CONTROL_TOTALS_H
+#define CONTROL_TOTALS_H
+
+#include "engine/ledger.h"
+
+/* A session's counters are frozen and its run is over: once for each. */
+void totals_add(const struct ledger *ledger);
+
+/* Ended and running sessions together. */
+void totals_read(struct ledger *sum);
+
+#endif
