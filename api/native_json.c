@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/ceiling.h"
 #include "control/control.h"
 #include "engine/drop.h"
 #include "engine/engine.h"
@@ -540,6 +541,20 @@ static json_t *lcores_json(const struct engine_status *engine)
 	return list;
 }
 
+static json_t *ceiling_json(const struct ceiling *ceiling)
+{
+	json_t *json = json_object();
+
+	if (ceiling == NULL)
+		return json_null();
+	put_count(json, "touched_bytes_per_second", ceiling->touched_bytes_per_s);
+	put_count(json, "fresh_bytes_per_second", ceiling->fresh_bytes_per_s);
+	put_count(json, "write_bytes", ceiling->write_bytes);
+	put_count(json, "depth", ceiling->depth);
+	put(json, "measured_at", time_or_null(ceiling->measured_at_ns));
+	return json;
+}
+
 json_t *native_status(void)
 {
 	json_t *json = json_object(), *blocks = json_object(), *storage = json_object(),
@@ -558,6 +573,7 @@ json_t *native_status(void)
 	put_count(storage, "size_bytes", control.storage_size_bytes);
 	put_count(storage, "used_bytes", control.storage_used_bytes);
 	put_count(storage, "quota_bytes", control.storage_quota_bytes);
+	put(storage, "ceiling", ceiling_json(control.ceiling));
 	put(json, "storage", storage);
 	put_count(risk, "packets", control.at_risk_packets);
 	put_count(risk, "bytes", control.at_risk_bytes);

@@ -24,6 +24,7 @@
 enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_YES, CONFIG_HUGEPAGES_NO };
 enum config_poll { CONFIG_POLL_AUTO, CONFIG_POLL_ALWAYS, CONFIG_POLL_WANTED };
 enum config_when_full { CONFIG_WHEN_FULL_DELETE_OLDEST, CONFIG_WHEN_FULL_REFUSE };
+enum config_measure { CONFIG_MEASURE_AUTO, CONFIG_MEASURE_NO };
 enum config_deliver { CONFIG_DELIVER_LOCAL, CONFIG_DELIVER_BUCKET };
 
 /* A comma-separated list. */
@@ -74,6 +75,7 @@ struct config {
 		uint64_t quota_bytes;
 		uint64_t durable_every_ms;
 		enum config_when_full when_full;
+		enum config_measure measure;
 	} storage;
 	struct {
 		bool endless;

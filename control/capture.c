@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config/log.h"
+#include "control/ceiling.h"
 #include "control/job.h"
 #include "control/merge.h"
 #include "control/store.h"
@@ -94,6 +95,7 @@ void capture_free(struct capture *capture)
 
 void capture_create(struct capture *capture, char *record, capture_done *done, void *arg)
 {
+	ceiling_yield();
 	capture->record = record;
 	capture->done = done;
 	capture->arg = arg;

@@ -16,6 +16,7 @@
 
 #include "config/log.h"
 #include "control/bottleneck.h"
+#include "control/ceiling.h"
 #include "control/device.h"
 #include "control/job.h"
 #include "control/merge.h"
@@ -44,6 +45,7 @@ static void engine_ready(evutil_socket_t fd, short what, void *arg);
 static void tick(evutil_socket_t fd, short what, void *arg);
 static void sessions_stop_all(void);
 static bool sessions_stopped(void);
+static bool sessions_idle(void);
 
 int control_start(const struct config *config, struct event_base *base, struct err *err)
 {
@@ -78,12 +80,14 @@ int control_start(const struct config *config, struct event_base *base, struct e
 		return err_set(err, -rc, "storage.root", "cannot read %s: %s", config->storage.root,
 			strerror(-rc));
 	quota_init(config);
+	ceiling_init(config);
 	return 0;
 }
 
 void control_stop(void)
 {
 	control.stopping = true;
+	ceiling_yield();
 	if (control.engine_event != NULL) {
 		merge_cancel();
 		sessions_stop_all();
@@ -108,6 +112,7 @@ void control_status(struct control_status *status)
 		.storage_size_bytes = quota_size_bytes(),
 		.storage_used_bytes = quota_used_bytes(),
 		.storage_quota_bytes = quota_limit_bytes(),
+		.ceiling = ceiling_get(),
 		.bottleneck = bottleneck_name(),
 	};
 	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
@@ -147,6 +152,16 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 		return;
 	bottleneck_sample();
 	quota_tick();
+	ceiling_tick(sessions_idle());
+}
+
+/* Nothing writes, and nothing is about to. */
+static bool sessions_idle(void)
+{
+	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s))
+		if (!session_state_closed(s->state))
+			return false;
+	return true;
 }
 
 static void sessions_stop_all(void)

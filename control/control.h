@@ -13,6 +13,7 @@
 #include "config/config.h"
 #include "config/err.h"
 
+struct ceiling;
 struct event_base;
 
 struct control_status {
@@ -20,7 +21,8 @@ struct control_status {
 	uint64_t storage_size_bytes;
 	uint64_t storage_used_bytes; /* by Sluice */
 	uint64_t storage_quota_bytes;
-	uint64_t at_risk_packets; /* written and not yet durable, all sessions */
+	const struct ceiling *ceiling; /* NULL: not measured; until the loop's next turn */
+	uint64_t at_risk_packets;      /* written and not yet durable, all sessions */
 	uint64_t at_risk_bytes;
 	const char
 		*bottleneck; /* NULL, "nic", "rx_core", "blocks" or "disk": over the last seconds */

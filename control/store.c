@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "config/config.h"
@@ -338,6 +340,27 @@ void store_path(const struct uuid *id, bool open, int lane, char *path, uint64_t
 	if (lane >= 0)
 		store_lane_name(lane, file);
 	snprintf(path, size, "%s/captures/%s/%s", store.path, name, file);
+}
+
+int store_root(void)
+{
+	return store.root;
+}
+
+const char *store_system_name(int dir)
+{
+	static const struct {
+		long magic;
+		const char *name;
+	} systems[] = {{EXT4_SUPER_MAGIC, "ext4"}, {XFS_SUPER_MAGIC, "xfs"}};
+	struct statfs fs;
+
+	if (fstatfs(dir, &fs) != 0)
+		return NULL;
+	for (unsigned i = 0; i < sizeof(systems) / sizeof(systems[0]); i++)
+		if (fs.f_type == systems[i].magic)
+			return systems[i].name;
+	return NULL;
 }
 
 void store_lane_name(unsigned lane, char name[STORE_NAME_SIZE])

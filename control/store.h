@@ -129,6 +129,12 @@ int store_each(
 /* Path of a capture's file for readers: lane < 0: capture.pcapng of a closed one. */
 void store_path(const struct uuid *id, bool open, int lane, char *path, uint64_t size);
 
+/* ROOT's descriptor, while the store is open. */
+int store_root(void);
+/* The name of the directory's file system if it is one whose files can be made to read as zero and keep
+ * their blocks: ext4, XFS. Else NULL. */
+const char *store_system_name(int dir);
+
 /* ---- for merge.c and merge_recover.c, bulk worker ---- */
 
 #define STORE_CAPTURE   "capture.pcapng"

@@ -181,6 +181,11 @@ void engine_status(struct engine_status *status)
 		writer_status(i, &status->lcores[status->n_lcores++]);
 }
 
+void engine_writes_set(uint32_t write_bytes, unsigned depth)
+{
+	writer_writes_set(write_bytes, depth);
+}
+
 const char *engine_sink_name(void)
 {
 	return writer_sink_name();

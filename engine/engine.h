@@ -73,6 +73,10 @@ struct engine_status {
 };
 void engine_status(struct engine_status *status);
 
+/* Any thread: how large writes become when there is enough to write, and how many are in flight per
+ * writer: what suits the storage. */
+void engine_writes_set(uint32_t write_bytes, unsigned depth);
+
 /* Any thread: "uring" or "pwrite", what files are written with. */
 const char *engine_sink_name(void);
 

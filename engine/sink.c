@@ -3,7 +3,20 @@
  */
 #include "engine/sink.h"
 
+#include <stddef.h>
 #include <string.h>
+
+const struct sink_ops *sink_disk_open(void **state)
+{
+	static const struct sink_ops *const candidates[] = {&sink_uring_ops, &sink_pwrite_ops};
+
+	for (unsigned i = 0; i < sizeof(candidates) / sizeof(candidates[0]); i++) {
+		*state = candidates[i]->open();
+		if (*state != NULL)
+			return candidates[i];
+	}
+	return NULL;
+}
 
 unsigned sink_iovs_skip(struct iovec *iovs, unsigned n_iovs, uint64_t n)
 {

@@ -11,8 +11,9 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define SINK_WRITES_MAX 32 /* in flight per writer */
-#define SINK_IOVS_MAX   64 /* blocks gathered into one write: 4 MiB */
+#define SINK_WRITES_MAX   32  /* in flight per writer */
+#define SINK_IOVS_MAX     256 /* blocks gathered into one write: 16 MiB */
+#define SINK_IOVS_DEFAULT 64  /* 4 MiB, where nothing was measured */
 
 struct block;
 struct lane;
@@ -54,6 +55,10 @@ struct sink_ops {
 extern const struct sink_ops sink_uring_ops;
 extern const struct sink_ops sink_pwrite_ops;
 extern const struct sink_ops sink_null_ops;
+
+/* What files are written with here: io_uring where it is allowed, else plain writes. *state is what its
+ * open returned. NULL with errno set: neither. */
+const struct sink_ops *sink_disk_open(void **state);
 
 /* Skip the first n bytes of an iovec array: what a short write leaves to do. Returns the new count.
  */

@@ -9,6 +9,7 @@
 #include "engine/writer.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -27,7 +28,6 @@
 #include "engine/event.h"
 #include "engine/lane.h"
 
-#define GATHER_BYTES  (SINK_IOVS_MAX * BLOCK_SIZE)
 #define GATHER_NS     20000000ULL
 #define WAIT_BUSY_NS  500000ULL  /* while blocks came in the last round */
 #define WAIT_QUIET_NS 5000000ULL /* while lanes are live and nothing comes */
@@ -54,6 +54,7 @@ struct writer {
 	struct sink_write *free_writes;
 	struct sink_write *writes; /* all, SINK_WRITES_MAX */
 	unsigned n_flying_disk;
+	uint64_t flying_bytes; /* to the disk */
 	unsigned n_flying_null;
 
 	/* shared with control */
@@ -69,9 +70,11 @@ static struct writer writers[CONFIG_CPUS_MAX];
 static unsigned n_writers;
 static unsigned next_writer;
 static atomic_bool stopping;
+static atomic_uint gather_blocks =
+	SINK_IOVS_DEFAULT; /* a write's size, when there is enough to write */
+static atomic_ulong flying_bytes_max = ULONG_MAX; /* to the disk, per writer */
 
 static int writer_open(struct writer *writer, unsigned index, unsigned cpu);
-static int disk_open(struct sink *disk);
 static void *writer_main(void *arg);
 static unsigned blocks_receive(struct writer *writer);
 static void lane_enqueue(struct writer *writer, struct lane *lane, struct block *block);
@@ -79,6 +82,7 @@ static void lane_list(struct writer *writer, struct lane *lane);
 static struct lane *lane_unlist(struct writer *writer);
 static void lanes_submit(struct writer *writer);
 static bool lane_ready(const struct lane *lane, uint64_t now_ns);
+static bool writes_left(const struct writer *writer, const struct lane *lane);
 static void lane_submit(struct writer *writer, struct lane *lane);
 static struct sink_write *write_gather(struct writer *writer, struct lane *lane);
 static unsigned writes_reap(struct writer *writer, uint64_t wait_ns);
@@ -95,6 +99,8 @@ int writer_start(const struct config_cpus *cpus, struct err *err)
 	int rc;
 
 	atomic_store(&stopping, false);
+	atomic_store(&gather_blocks, SINK_IOVS_DEFAULT);
+	atomic_store(&flying_bytes_max, ULONG_MAX);
 	for (unsigned i = 0; i < cpus->n; i++) {
 		rc = writer_open(&writers[i], i, cpus->cpu[i]);
 		if (rc != 0) {
@@ -132,6 +138,25 @@ void writer_wake(unsigned index)
 {
 	atomic_fetch_add(&writers[index].n_live, 1);
 	eventfd_write(writers[index].kick, 1);
+}
+
+void writer_writes_set(uint32_t write_bytes, unsigned depth)
+{
+	const unsigned blocks_max = block_count() / 2;
+	unsigned blocks = write_bytes / BLOCK_SIZE;
+
+	if (blocks > SINK_IOVS_MAX)
+		blocks = SINK_IOVS_MAX;
+	if (blocks > blocks_max / 2)
+		blocks = blocks_max / 2;
+	if (blocks < 1)
+		blocks = 1;
+	if (depth > blocks_max / blocks)
+		depth = blocks_max / blocks;
+	if (depth < 2)
+		depth = 2;
+	atomic_store(&gather_blocks, blocks);
+	atomic_store(&flying_bytes_max, (uint64_t)depth * blocks * BLOCK_SIZE);
 }
 
 unsigned writer_count(void)
@@ -174,9 +199,9 @@ static int writer_open(struct writer *writer, unsigned index, unsigned cpu)
 		writer->writes[i].next = writer->free_writes;
 		writer->free_writes = &writer->writes[i];
 	}
-	rc = disk_open(&writer->disk);
-	if (rc != 0)
-		return rc;
+	writer->disk.ops = sink_disk_open(&writer->disk.state);
+	if (writer->disk.ops == NULL)
+		return -ENOMEM;
 	writer->null.ops = &sink_null_ops;
 	writer->null.state = sink_null_ops.open();
 	rc = pthread_create(&writer->thread, NULL, writer_main, writer);
@@ -187,20 +212,6 @@ static int writer_open(struct writer *writer, unsigned index, unsigned cpu)
 	CPU_ZERO(&cpus);
 	CPU_SET(cpu, &cpus);
 	return -pthread_setaffinity_np(writer->thread, sizeof(cpus), &cpus);
-}
-
-/* io_uring where it is allowed, else plain writes. */
-static int disk_open(struct sink *disk)
-{
-	const struct sink_ops *const candidates[] = {&sink_uring_ops, &sink_pwrite_ops};
-
-	for (unsigned i = 0; i < RTE_DIM(candidates); i++) {
-		disk->ops = candidates[i];
-		disk->state = disk->ops->open();
-		if (disk->state != NULL)
-			return 0;
-	}
-	return -ENOMEM;
 }
 
 static void *writer_main(void *arg)
@@ -282,12 +293,12 @@ static void lanes_submit(struct writer *writer)
 		const bool last = round_end == &writer->lanes->list_next;
 		struct lane *lane = writer->lanes;
 
-		if (lane_ready(lane, now_ns) && writer->free_writes == NULL)
+		if (lane_ready(lane, now_ns) && !writes_left(writer, lane))
 			break;
 		lane_unlist(writer);
 		if (lane->sink_error != 0)
 			queue_abandon(writer, lane);
-		while (lane_ready(lane, now_ns) && writer->free_writes != NULL)
+		while (lane_ready(lane, now_ns) && writes_left(writer, lane))
 			lane_submit(writer, lane);
 		if (lane->queue != NULL)
 			lane_list(writer, lane);
@@ -302,8 +313,18 @@ static bool lane_ready(const struct lane *lane, uint64_t now_ns)
 {
 	if (lane->queue == NULL || lane->partial_flying || lane->sink_error != 0)
 		return false;
-	return lane->queue_bytes >= GATHER_BYTES || lane->queue_partial || lane->ended ||
-	       now_ns - lane->queue_since_ns >= GATHER_NS || block_scarce(lane->queue->home);
+	return lane->queue_bytes >=
+		       atomic_load_explicit(&gather_blocks, memory_order_relaxed) * BLOCK_SIZE ||
+	       lane->queue_partial || lane->ended || now_ns - lane->queue_since_ns >= GATHER_NS ||
+	       block_scarce(lane->queue->home);
+}
+
+static bool writes_left(const struct writer *writer, const struct lane *lane)
+{
+	return writer->free_writes != NULL &&
+	       (lane->tap->spec.sink == SINK_NULL ||
+		       writer->flying_bytes <
+			       atomic_load_explicit(&flying_bytes_max, memory_order_relaxed));
 }
 
 static void lane_submit(struct writer *writer, struct lane *lane)
@@ -317,16 +338,19 @@ static void lane_submit(struct writer *writer, struct lane *lane)
 	write->next = NULL;
 	*lane->writes_end = write;
 	lane->writes_end = &write->next;
-	if (null)
+	if (null) {
 		writer->n_flying_null++;
-	else
+	} else {
 		writer->n_flying_disk++;
+		writer->flying_bytes += write->len;
+	}
 	sink->ops->submit(sink->state, write);
 }
 
 /* The queue's first blocks, up to a partial one, as one write. */
 static struct sink_write *write_gather(struct writer *writer, struct lane *lane)
 {
+	const unsigned n_max = atomic_load_explicit(&gather_blocks, memory_order_relaxed);
 	struct sink_write *write = writer->free_writes;
 	struct block **last = &write->blocks;
 	bool partial = false;
@@ -337,7 +361,7 @@ static struct sink_write *write_gather(struct writer *writer, struct lane *lane)
 	write->fd = lane->file.fd;
 	write->offset = lane->queue->offset;
 	write->blocks = NULL;
-	while (lane->queue != NULL && write->n_iovs < SINK_IOVS_MAX && !partial) {
+	while (lane->queue != NULL && write->n_iovs < n_max && !partial) {
 		struct block *block = lane->queue;
 
 		lane->queue = block->next;
@@ -373,6 +397,8 @@ static unsigned writes_reap(struct writer *writer, uint64_t wait_ns)
 			SINK_WRITES_MAX - n_null, n_null == 0 ? wait_ns : 0);
 	writer->n_flying_null -= n_null;
 	writer->n_flying_disk -= n_disk;
+	for (unsigned i = n_null; i < n_null + n_disk; i++)
+		writer->flying_bytes -= done[i]->len;
 	for (unsigned i = 0; i < n_disk + n_null; i++)
 		lane_settle(writer, done[i]->lane);
 	return n_disk + n_null;

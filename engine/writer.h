@@ -8,6 +8,8 @@
 #ifndef ENGINE_WRITER_H
 #define ENGINE_WRITER_H
 
+#include <stdint.h>
+
 #include "config/config.h"
 #include "config/err.h"
 
@@ -22,6 +24,10 @@ void writer_stop(void);
 unsigned writer_choose(void);
 /* Control thread: a lane bound to this writer went live; it may be asleep. */
 void writer_wake(unsigned index);
+
+/* Any thread: how large a lane's writes become, and how many of that size may be in flight per
+ * writer (of smaller ones more). Both are bounded by what sinks can do and by half of the blocks. */
+void writer_writes_set(uint32_t write_bytes, unsigned depth);
 
 unsigned writer_count(void);
 void writer_status(unsigned index, struct engine_lcore *status);

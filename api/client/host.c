@@ -35,6 +35,7 @@ static int status_run(struct client *client, const void *options, unsigned n_wor
 static int token_run(struct client *client, const void *options, unsigned n_words, char **words);
 static void ports_print(const json_t *answer);
 static void status_print(const json_t *status);
+static void ceiling_print(const json_t *ceiling);
 static void tokens_print(const json_t *answer);
 
 const struct command ports_command = {
@@ -122,9 +123,25 @@ static void status_print(const json_t *status)
 		text_si(a, text_number(storage, "used_bytes"), "B"),
 		text_si(b, text_number(storage, "quota_bytes"), "B"),
 		text_si(c, text_number(storage, "size_bytes"), "B"));
+	ceiling_print(json_object_get(storage, "ceiling"));
 	printf("at risk     %s packets, %s\n", text_digits(a, text_number(risk, "packets")),
 		text_si(b, text_number(risk, "bytes"), "B"));
 	printf("bottleneck  %s\n", *bottleneck != '\0' ? bottleneck : "none");
+}
+
+static void ceiling_print(const json_t *ceiling)
+{
+	char a[TEXT_SIZE], b[TEXT_SIZE], c[TEXT_SIZE], d[TEXT_SIZE];
+
+	if (!json_is_object(ceiling)) {
+		printf("ceiling     not measured\n");
+		return;
+	}
+	printf("ceiling     %s/s, %s/s on new space; writes of %s, %s in flight\n",
+		text_si(a, text_number(ceiling, "touched_bytes_per_second"), "B"),
+		text_si(b, text_number(ceiling, "fresh_bytes_per_second"), "B"),
+		text_si(c, text_number(ceiling, "write_bytes"), "B"),
+		text_digits(d, text_number(ceiling, "depth")));
 }
 
 static void tokens_print(const json_t *answer)

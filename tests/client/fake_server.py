@@ -174,7 +174,18 @@ class Fake:
         return self.reply(handler, 200, {
             "version": "0.1.0", "uptime_seconds": 3725, "lcores": [{}, {}],
             "blocks": {"total": 1024, "free": 1000},
-            "storage": {"size_bytes": 10**12, "used_bytes": 10**9, "quota_bytes": 8 * 10**11},
+            "storage": {
+                "size_bytes": 10**12,
+                "used_bytes": 10**9,
+                "quota_bytes": 8 * 10**11,
+                "ceiling": {
+                    "touched_bytes_per_second": 2 * 10**9,
+                    "fresh_bytes_per_second": 10**9,
+                    "write_bytes": 4 << 20,
+                    "depth": 8,
+                    "measured_at": "2023-11-14T22:13:20.000000000Z",
+                },
+            },
             "at_risk": {"packets": 0, "bytes": 0}, "bottleneck": None})
 
     def get_tokens(self, handler, _words, _query, _body):

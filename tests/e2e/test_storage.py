@@ -236,3 +236,25 @@ def test_root_in_memory(sluiced, dir, small_disk):
         root=place / "root",
     )
     whole_capture(daemon)
+
+
+def test_ceiling_is_measured_once(sluiced, dir):
+    """What the storage takes is measured when nothing runs, said, kept, and not measured again."""
+    daemon = sluiced({"tap0": replay(source(dir))}, storage={"measure": "auto"})
+    system = run("stat", "-f", "-c", "%T", daemon.root).stdout.strip()
+    space = os.statvfs(daemon.root)
+    if system not in ("ext2/ext3", "xfs") or space.f_bavail * space.f_frsize < 9 << 30:
+        pytest.skip(f"{system} here, or not 9 GiB free")
+
+    def ceiling():
+        return daemon.api.status()["storage"]["ceiling"]
+
+    first = until("the ceiling is known", ceiling)
+    assert first["touched_bytes_per_second"] > 0 and first["fresh_bytes_per_second"] > 0
+    assert first["write_bytes"] % 65536 == 0 and 2 <= first["depth"] <= 32
+    assert "in flight" in daemon.sluice("status").stdout
+    assert {p.name for p in daemon.root.iterdir()} >= {"ceiling", "captures"}
+    daemon.stop()
+    daemon.start()
+    assert ceiling() == first
+    daemon.settled(daemon.api.create(limits={"packets": COUNT})["id"])

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "config/config.h"
+#include "control/ceiling.h"
 #include "control/control.h"
 #include "control/session.h"
 #include "control/totals.h"
@@ -341,11 +342,20 @@ bool session_state_closed(enum session_state state)
 
 void control_status(struct control_status *status)
 {
+	static const struct ceiling ceiling = {
+		.measured_at_ns = 1700000000000000000ULL,
+		.fresh_bytes_per_s = 1000000000,
+		.touched_bytes_per_s = 2000000000,
+		.write_bytes = 4 << 20,
+		.depth = 8,
+	};
+
 	*status = (struct control_status){
 		.uptime_ns = 5000000000ULL,
 		.storage_size_bytes = 1000,
 		.storage_used_bytes = 10,
 		.storage_quota_bytes = 800,
+		.ceiling = &ceiling,
 	};
 }
 

@@ -91,6 +91,7 @@ static void defaults_hold(void **state)
 	assert_int_equal(config->storage.quota_bytes, 0);
 	assert_int_equal(config->storage.durable_every_ms, 1000);
 	assert_int_equal(config->storage.when_full, CONFIG_WHEN_FULL_DELETE_OLDEST);
+	assert_int_equal(config->storage.measure, CONFIG_MEASURE_AUTO);
 	assert_true(config->capture.endless);
 	assert_int_equal(config->engine.hugepages, CONFIG_HUGEPAGES_AUTO);
 	assert_int_equal(config->engine.main_cpu, 0);
@@ -300,7 +301,7 @@ static void unknown_words_are_refused(void **state)
 	refused(PORT "rx_queue = 2\n", 3, "rx_queue: is no option of [port]",
 		"did you mean rx_queues?");
 	refused("[storage]\nbanana = 2\n" PORT, 2, "banana: is no option of [storage]",
-		"allowed: root, quota, durable_every, when_full");
+		"allowed: root, quota, durable_every, when_full, measure");
 	refused("[api]\nquota = 5%\n" PORT, 2, "quota: is no option of [api]", "allowed: listen");
 }
 

@@ -328,10 +328,55 @@ static void blocks_are_gathered(void **state)
 	writer_wake(0);
 	tap_finish(bench);
 	assert_int_equal(fake.n_submitted, 3);
-	assert_int_equal(fake.lens[0], SINK_IOVS_MAX * BLOCK_SIZE);
-	assert_int_equal(fake.lens[1], SINK_IOVS_MAX * BLOCK_SIZE);
+	assert_int_equal(fake.lens[0], SINK_IOVS_DEFAULT * BLOCK_SIZE);
+	assert_int_equal(fake.lens[1], SINK_IOVS_DEFAULT * BLOCK_SIZE);
 	assert_int_equal(fake.lens[2], 2 * BLOCK_SIZE);
 	assert_int_equal(bench->lanes[0].written, 64 * 130);
+	books_check(bench);
+	bench_free(bench);
+}
+
+/* A larger write, and no more in flight than asked for; small ones are not held up by that. */
+static void writes_are_as_large_and_as_many_as_set(void **state)
+{
+	struct bench *bench = bench_new(1, 1);
+
+	writer_writes_set(16 * BLOCK_SIZE, 3);
+	fake.hold = true;
+	bench->lanes[0].file.fd = 0;
+	packets_offer(&bench->lanes[0], 64 * 100, LEN_64TH);
+	writer_wake(0);
+	SOON(submitted() == 3);
+	usleep(30000);
+	assert_int_equal(submitted(), 3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(fake.lens[i], 16 * BLOCK_SIZE);
+	allow(0);
+	SOON(submitted() == 4);
+	hold_set(false);
+	tap_finish(bench);
+	assert_int_equal(bench->lanes[0].written, 64 * 100);
+	assert_int_equal(fake.n_flying_max, 3);
+	books_check(bench);
+	bench_free(bench);
+}
+
+/* Half of the blocks are enough for what flies, however much is asked for. */
+static void writes_leave_half_of_the_blocks(void **state)
+{
+	struct bench *bench = bench_new(1, 1);
+
+	writer_writes_set(1U << 30, 1000);
+	fake.hold = true;
+	bench->lanes[0].file.fd = 0;
+	packets_offer(&bench->lanes[0], 64 * 200, LEN_64TH);
+	writer_wake(0);
+	SOON(submitted() == 2);
+	usleep(30000);
+	assert_int_equal(submitted(), 2);
+	assert_int_equal(fake.lens[0] + fake.lens[1], BLOCKS / 2 * BLOCK_SIZE);
+	hold_set(false);
+	tap_finish(bench);
 	books_check(bench);
 	bench_free(bench);
 }
@@ -600,6 +645,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_lanes_hand_over_is_in_the_files),
 		TEST(blocks_are_gathered),
+		TEST(writes_are_as_large_and_as_many_as_set),
+		TEST(writes_leave_half_of_the_blocks),
 		TEST(a_few_blocks_do_not_wait_for_long),
 		TEST(writes_settle_in_stream_order),
 		TEST(a_page_is_in_one_write_at_a_time),
