@@ -4,6 +4,7 @@
  * sluiced: start the parts in order, run the event loop, stop them in reverse. The only place that
  * decides about the process: exit 0 clean stop, 1 runtime failure, 2 bad usage or configuration.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "config/config.h"
 #include "config/log.h"
 #include "control/control.h"
+#include "control/service.h"
 #include "engine/engine.h"
 #include "engine/filter.h"
 
@@ -145,9 +147,12 @@ static int daemon_run(const struct config *config)
 	rc = control_start(config, base, &err);
 	if (rc == 0)
 		rc = api_start(config, base, &err);
+	if (rc == 0 && service_ready(base) != 0)
+		rc = err_set(&err, ENOMEM, NULL, "no memory for the watchdog");
 	if (rc == 0) {
 		log_info("ready: files are written with %s", engine_sink_name());
 		event_base_dispatch(base);
+		service_stopping();
 		log_info("stopping");
 	} else {
 		error_log(&err);

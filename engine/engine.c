@@ -186,6 +186,12 @@ void engine_writes_set(uint32_t write_bytes, unsigned depth)
 	writer_writes_set(write_bytes, depth);
 }
 
+void engine_wake(void)
+{
+	rx_wake();
+	writer_kick();
+}
+
 const char *engine_sink_name(void)
 {
 	return writer_sink_name();

@@ -77,6 +77,9 @@ void engine_status(struct engine_status *status);
  * writer: what suits the storage. */
 void engine_writes_set(uint32_t write_bytes, unsigned depth);
 
+/* Any thread: whoever sleeps makes a round, and rounds grow. */
+void engine_wake(void);
+
 /* Any thread: "uring" or "pwrite", what files are written with. */
 const char *engine_sink_name(void);
 

@@ -159,6 +159,12 @@ void writer_writes_set(uint32_t write_bytes, unsigned depth)
 	atomic_store(&flying_bytes_max, (uint64_t)depth * blocks * BLOCK_SIZE);
 }
 
+void writer_kick(void)
+{
+	for (unsigned i = 0; i < n_writers; i++)
+		eventfd_write(writers[i].kick, 1);
+}
+
 unsigned writer_count(void)
 {
 	return n_writers;

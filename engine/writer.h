@@ -29,6 +29,9 @@ void writer_wake(unsigned index);
  * writer (of smaller ones more). Both are bounded by what sinks can do and by half of the blocks. */
 void writer_writes_set(uint32_t write_bytes, unsigned depth);
 
+/* Any thread: those who sleep make a round. */
+void writer_kick(void);
+
 unsigned writer_count(void);
 void writer_status(unsigned index, struct engine_lcore *status);
 /* "uring" or "pwrite". */
