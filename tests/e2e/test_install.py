@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright The Sluice authors
+"""What an installed Sluice has besides its programs, and the daemon as a service."""
+import os
+import pathlib
+import re
+import socket
+import subprocess
+
+import pytest
+
+from harness import SLUICED, run, until
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A staged installation."""
+    path = tmp_path_factory.mktemp("install")
+    build = pathlib.Path(SLUICED).parent
+    run("meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", path)
+    return path
+
+
+def only(tree, pattern):
+    found = list(tree.glob(f"**/{pattern}"))
+    assert len(found) == 1, (pattern, found)
+    return found[0]
+
+
+@pytest.mark.parametrize("page", ["sluice.1", "sluiced.8", "sluice.ini.5"])
+def test_a_man_page_reads_well(tree, page):
+    path = only(tree, page)
+    shown = run("man", "--warnings", "--local-file", path, env={**os.environ, "MANWIDTH": "100"})
+    assert shown.stderr == ""
+    assert "NAME" in shown.stdout and "SEE ALSO" in shown.stdout
+
+
+def test_the_manual_has_every_option(tree):
+    text = only(tree, "sluice.ini.5").read_text(encoding="utf-8").replace("\\", "")
+    for line in run(SLUICED, "--help-config").stdout.splitlines():
+        if re.match(r"  \w+ =", line):
+            assert f".B {line.split()[0]} =" in text
+
+
+def test_the_installed_configuration_is_good(tree):
+    run(only(tree, "sluiced"), "--check", "--config", only(tree, "sluice.ini"))
+
+
+def test_completion_knows_the_commands(tree):
+    script = only(tree, "bash-completion/completions/sluice")
+    client = only(tree, "bin/sluice")
+
+    def complete(*words):
+        shell = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _sluice; echo "${COMPREPLY[@]}"'
+        return run("bash", "-c", shell, "bash", script, client, *words).stdout.split()
+
+    assert complete("sta") == ["start", "status"]
+    assert "--snaplen" in complete("start", "--s")
+    assert complete("start", "-Q", "in") == ["in", "inout"]
+
+
+def test_the_unit_confines_the_daemon(tree, tmp_path):
+    unit = tmp_path / "sluiced.service"
+    unit.write_text(only(tree, "sluiced.service").read_text().replace("ExecStart=", f"ExecStart={tree}"))
+    # 25 is an exposure of 2.5
+    run("systemd-analyze", "security", "--offline=true", "--threshold=25", "--no-pager", unit)
+
+
+def test_the_service_manager_is_told(sluiced, tmp_path):
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(10)
+        wrap = ("env", f"NOTIFY_SOCKET={path}", "WATCHDOG_USEC=400000")
+        daemon = sluiced({"tap0": {"device": "net_null0,size=64", "rate": 1000}}, wrap=wrap)
+        assert manager.recv(64) == b"READY=1"
+        for _ in range(5):
+            assert manager.recv(64) == b"WATCHDOG=1"
+        daemon.process.terminate()
+        until("it says that it stops", lambda: manager.recv(64) == b"STOPPING=1", 10)
+        assert daemon.process.wait(20) == 0
