@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
 """The metrics page: read by Prometheus' own parser, and the same numbers as everywhere else."""
+import re
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import frames
-from harness import replay
+from harness import SOURCE, replay, run
 
 # Families by name and what a counter's may not do is fall.
 STAGES = ("offered", "filtered", "sampled_out", "over_limit", "accepted", "written", "durable")
@@ -65,3 +68,32 @@ def test_metrics_want_a_token(sluiced, tmp_path):
     daemon = sluiced({"tap0": replay(path)})
     answer = daemon.api.request("GET", "/metrics", headers={"Authorization": "Bearer no"})
     assert answer.status == 401
+
+
+@pytest.fixture(scope="module")
+def promtool(tmp_path_factory):
+    """Prometheus' own judge, out of its package, which is not installed: that would start a service."""
+    path = tmp_path_factory.mktemp("prometheus")
+    if run("apt-get", "download", "prometheus", cwd=path, check=False).returncode != 0:
+        pytest.skip("the package prometheus cannot be had")
+    run("dpkg", "-x", next(path.glob("*.deb")), path)
+    return path / "usr/bin/promtool"
+
+
+def test_promtool_has_nothing_to_say(sluiced, promtool):
+    daemon = sluiced({"tap0": {"device": "net_null0,size=64", "rate": 1000}})
+    page = daemon.api.request("GET", "/metrics").body.decode()
+    assert run(promtool, "check", "metrics", input=page).stderr == ""
+
+
+def test_the_alerts_go_off_when_they_should(promtool):
+    run(promtool, "test", "rules", "alerts_test.yml", cwd=SOURCE / "config/prometheus")
+
+
+def test_alerts_and_dashboard_ask_for_what_there_is(sluiced):
+    daemon = sluiced({"tap0": {"device": "net_null0,size=64", "rate": 1000}})
+    page = daemon.api.request("GET", "/metrics").body.decode()
+    for path in ("config/prometheus/alerts.yml", "config/grafana/sluice.json"):
+        asked = set(re.findall(r"\bsluice_[a-z_]+", (SOURCE / path).read_text(encoding="utf-8")))
+        assert len(asked) >= 5
+        assert [name for name in asked if f"\n{name}" not in page] == []
