@@ -108,6 +108,25 @@ bool auth_check(const char *secret, struct principal *who)
 	return true;
 }
 
+/* "sluice.v1, bearer.SECRET" */
+static bool protocol_check(const char *list, struct principal *who)
+{
+	static const char prefix[] = "bearer.";
+	const char *at = strstr(list, prefix);
+	char secret[AUTH_SECRET_SIZE];
+	size_t len;
+
+	if (at == NULL)
+		return false;
+	at += sizeof(prefix) - 1;
+	len = strcspn(at, ", \t");
+	if (len >= sizeof(secret))
+		return false;
+	memcpy(secret, at, len);
+	secret[len] = '\0';
+	return auth_check(secret, who);
+}
+
 bool auth_request(const struct request *request, unsigned credentials, struct principal *who)
 {
 	const char *value = server_header(request, "Authorization");
@@ -123,7 +142,16 @@ bool auth_request(const struct request *request, unsigned credentials, struct pr
 	value = server_header(request, "X-Auth-User-Service-Key");
 	if ((credentials & AUTH_SERVICE_KEY) != 0 && value != NULL)
 		return auth_check(value, who);
+	value = server_header(request, "Sec-WebSocket-Protocol");
+	if ((credentials & AUTH_PROTOCOL) != 0 && value != NULL)
+		return protocol_check(value, who);
 	return false;
+}
+
+void auth_sha1(const void *data, size_t len, uint8_t hash[AUTH_SHA1_SIZE])
+{
+	if (EVP_Digest(data, len, hash, NULL, EVP_sha1(), NULL) != 1)
+		memset(hash, 0, AUTH_SHA1_SIZE);
 }
 
 bool auth_sees(const struct principal *who, const char *account)

@@ -9,6 +9,7 @@
 #define API_AUTH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "config/config.h"
@@ -20,8 +21,10 @@
 enum role { ROLE_NONE, ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN };
 
 /* Where a dialect lets its clients put the secret. */
-#define AUTH_BEARER      1U /* Authorization: Bearer SECRET */
-#define AUTH_KEY         2U /* X-Auth-Key: SECRET, X-Auth-Email: anything */
+#define AUTH_BEARER 1U /* Authorization: Bearer SECRET */
+#define AUTH_KEY    2U /* X-Auth-Key: SECRET, X-Auth-Email: anything */
+/* Sec-WebSocket-Protocol: sluice.v1, bearer.SECRET: all that a browser lets a page say */
+#define AUTH_PROTOCOL    256U
 #define AUTH_SERVICE_KEY 4U /* X-Auth-User-Service-Key: SECRET */
 
 /* What a token says about its bearer; a copy, good for as long as it is kept. */
@@ -70,6 +73,10 @@ typedef void auth_done(
 	const struct auth_token *token, const char *secret, const struct err *err, void *arg);
 void auth_token_add(const struct auth_token *wanted, auth_done *done, void *arg);
 void auth_token_remove(const char *name, auth_done *done, void *arg);
+
+/* SHA-1, which the WebSocket handshake asks for; it protects nothing. */
+#define AUTH_SHA1_SIZE 20
+void auth_sha1(const void *data, size_t len, uint8_t hash[AUTH_SHA1_SIZE]);
 
 const char *auth_role_name(enum role role);
 enum role auth_role_parse(const char *name); /* ROLE_NONE: no such role */

@@ -46,6 +46,7 @@ enum phase {
 	PHASE_READING,  /* a request has begun */
 	PHASE_HANDLING, /* it is whole; the answer is not out yet */
 	PHASE_REFUSING, /* evhttp answers by itself */
+	PHASE_UPGRADED, /* no HTTP any more */
 	PHASE_DEAD,
 };
 
@@ -62,6 +63,8 @@ struct conn {
 	unsigned target_len;
 	void (*drained)(void *arg);
 	void *drained_arg;
+	void (*gone)(void *arg); /* once upgraded */
+	void *gone_arg;
 };
 
 LIST_HEAD(conns, conn);
@@ -71,8 +74,9 @@ static struct {
 	struct evhttp *http;
 	struct event *accept_again;
 	const struct server_ops *ops;
-	struct conns live, dead;
+	struct conns live, sockets, dead;
 	unsigned n_live;
+	unsigned n_sockets;
 	uint64_t answers[6];
 	unsigned n_listeners;
 	struct evconnlistener *listeners[CONFIG_LIST_MAX];
@@ -104,6 +108,7 @@ int server_start(const struct config *config, struct event_base *base, const str
 	server.base = base;
 	server.ops = ops;
 	LIST_INIT(&server.live);
+	LIST_INIT(&server.sockets);
 	LIST_INIT(&server.dead);
 	server.http = evhttp_new(base);
 	server.accept_again = evtimer_new(base, accept_again, NULL);
@@ -280,9 +285,38 @@ void server_stream_abort(struct request *request)
 		evhttp_connection_free(conn->evcon);
 }
 
+struct conn *server_upgrade(struct request *request, const char *head, void (*gone)(void *arg),
+	void *arg, struct bufferevent **bev)
+{
+	struct conn *conn = request->conn;
+
+	if (conn == NULL || conn->evreq->minor == 0 || server.n_sockets == SERVER_SOCKETS_MAX)
+		return NULL;
+	request_detach(request);
+	server.answers[1]++;
+	LIST_REMOVE(conn, entry);
+	server.n_live--;
+	LIST_INSERT_HEAD(&server.sockets, conn, entry);
+	server.n_sockets++;
+	conn->phase = PHASE_UPGRADED;
+	conn->gone = gone;
+	conn->gone_arg = arg;
+	bufferevent_set_timeouts(conn->bev, NULL, NULL);
+	evbuffer_add_printf(bufferevent_get_output(conn->bev),
+		"HTTP/1.1 101 Switching Protocols\r\n%s\r\n", head);
+	*bev = conn->bev;
+	return conn;
+}
+
+void server_socket_close(struct conn *conn)
+{
+	event_active(conn->wake, EV_TIMEOUT, 0);
+}
+
 void server_status(struct server_status *status)
 {
 	status->connections = server.n_live;
+	status->sockets = server.n_sockets;
 	memcpy(status->answers, server.answers, sizeof(status->answers));
 }
 
@@ -292,6 +326,7 @@ const char *server_phrase(int status)
 		int status;
 		const char *phrase;
 	} phrases[] = {
+		{101, "Switching Protocols"},
 		{200, "OK"},
 		{201, "Created"},
 		{204, "No Content"},
@@ -308,6 +343,7 @@ const char *server_phrase(int status)
 		{415, "Unsupported Media Type"},
 		{416, "Range Not Satisfiable"},
 		{417, "Expectation Failed"},
+		{426, "Upgrade Required"},
 		{429, "Too Many Requests"},
 		{500, "Internal Server Error"},
 		{501, "Not Implemented"},
@@ -533,7 +569,7 @@ static void conn_wake(evutil_socket_t fd, short what, void *arg)
 	case PHASE_DEAD:
 		conn_bury(conn);
 		break;
-	default: /* a deadline has passed, or an answer cannot be sent whole */
+	default: /* a deadline has passed, an answer cannot be sent whole, or a socket is done */
 		evhttp_connection_free(conn->evcon);
 		break;
 	}
@@ -799,14 +835,19 @@ static void conn_closed(struct evhttp_connection *evcon, void *arg)
 	struct conn *conn = arg;
 	struct request *request = conn->request;
 
+	if (conn->phase == PHASE_UPGRADED)
+		server.n_sockets--;
+	else
+		server.n_live--;
 	conn->phase = PHASE_DEAD;
 	conn->request = NULL;
 	conn->drained = NULL;
 	LIST_REMOVE(conn, entry);
 	LIST_INSERT_HEAD(&server.dead, conn, entry);
-	server.n_live--;
 	/* evhttp still walks over the request: it and the rest are freed when that is over. */
 	event_active(conn->wake, 0, 0);
+	if (conn->gone != NULL)
+		conn->gone(conn->gone_arg);
 	if (request == NULL)
 		return;
 	request->conn = NULL;

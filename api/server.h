@@ -7,6 +7,7 @@
  * Limits: 16 KiB of headers, 1 MiB of body, 10 s for a request to be whole, 60 s idle between
  * requests or without the client taking a byte of an answer, SERVER_CONNS_MAX connections in all
  * and SERVER_CONNS_PER_ADDRESS from one address that is not loopback; one more is closed unanswered.
+ * A connection that has gone over to another protocol counts among SERVER_SOCKETS_MAX instead.
  */
 #ifndef API_SERVER_H
 #define API_SERVER_H
@@ -24,8 +25,10 @@
 #define SERVER_IDLE_S            60
 #define SERVER_CONNS_MAX         512
 #define SERVER_CONNS_PER_ADDRESS 256
+#define SERVER_SOCKETS_MAX       2048
 #define SERVER_LENGTH_UNKNOWN    UINT64_MAX
 
+struct bufferevent;
 struct event_base;
 
 struct server_ops {
@@ -43,6 +46,7 @@ void server_stop(void);
 /* How the server is doing: open connections, and answers by the first digit of their status. */
 struct server_status {
 	unsigned connections;
+	unsigned sockets;
 	uint64_t answers[6];
 };
 void server_status(struct server_status *status);
@@ -74,5 +78,16 @@ void server_stream_send(
 void server_stream_end(struct request *request);
 /* Cut the connection: what was promised cannot be sent. */
 void server_stream_abort(struct request *request);
+
+/*
+ * The connection goes on in another protocol: 101 with the header lines in head ("Name: value\r\n")
+ * is sent, the request is over, *bev is the caller's to read, write and set callbacks on, and has no
+ * timeouts. gone(arg) is called when the connection is freed: by server_socket_close, never from
+ * within it, or by server_stop. NULL: no more than SERVER_SOCKETS_MAX, HTTP/1.0 or the client has gone;
+ * the request is still to be answered.
+ */
+struct conn *server_upgrade(struct request *request, const char *head, void (*gone)(void *arg),
+	void *arg, struct bufferevent **bev);
+void server_socket_close(struct conn *conn);
 
 #endif
