@@ -5,17 +5,16 @@
  * Runs on the lane's lcore; no allocation, log, lock or system call but the wake-up when a session
  * ends.
  */
-#include "engine/lane.h"
+#include "engine/lane_internal.h"
 
 #include <string.h>
 
 #include <rte_branch_prediction.h>
 #include <rte_cycles.h>
 #include <rte_mbuf.h>
-#include <rte_memcpy.h>
 
 #include "engine/counter.h"
-#include "engine/pcapng.h"
+#include "engine/epb.h"
 
 /* The packets of a burst that are to be framed, in order. */
 struct plan {
@@ -79,18 +78,44 @@ void lane_offer(struct lane *lane, const struct burst *burst, uint64_t mask, uns
 		return;
 	}
 
-	plan_make(lane, burst, kept, interface, &plan);
-	if (tap->limit.on) {
-		n = limit_take(&tap->limit, plan.cap_len, plan.framed_len, plan.n, &end);
-		if (n < plan.n)
-			plan_cut(lane, &plan, n);
+	if (!tap->limit.on) {
+		lane_frame(lane, burst, kept, interface);
+		return;
 	}
+	plan_make(lane, burst, kept, interface, &plan);
+	n = limit_take(&tap->limit, plan.cap_len, plan.framed_len, plan.n, &end);
+	if (n < plan.n)
+		plan_cut(lane, &plan, n);
 	plan_frame(lane, burst, &plan);
 	spare_release(lane);
 	if (unlikely(end != END_none)) {
 		lane->closed = true;
 		tap_end_set(tap, end);
 	}
+}
+
+lane_offer_fn *lane_offer_choose(const struct lane *lane)
+{
+	const struct tap *tap = lane->tap;
+
+	if (lane->direction_known || tap->spec.direction != DIRECTION_BOTH ||
+		tap->spec.sample_mode != SAMPLE_NONE || tap->limit.on)
+		return lane_offer;
+	return lane_plain_choose();
+}
+
+void lane_frame(struct lane *lane, const struct burst *burst, uint64_t mask, unsigned interface)
+{
+	struct plan plan;
+
+	plan_make(lane, burst, mask, interface, &plan);
+	plan_frame(lane, burst, &plan);
+	spare_release(lane);
+}
+
+void lane_block_full(struct lane *lane)
+{
+	block_close(lane, false);
 }
 
 void lane_flush(struct lane *lane)
@@ -262,19 +287,13 @@ static inline uint64_t frame_stamp(struct lane *lane, uint64_t stamp_ns)
 }
 
 static inline void frame_head(struct lane *lane, const struct burst *burst, const struct plan *plan,
-	unsigned at, struct pcapng_epb_head *head)
+	unsigned at, uint8_t *head)
 {
 	const unsigned i = plan->index[at];
-	const uint64_t stamp_ns = frame_stamp(lane, burst->stamp_ns[i]);
 
-	head->type = PCAPNG_EPB;
-	head->total_len = plan->framed_len[at];
-	head->interface_id = plan->interface;
-	head->ts_high = stamp_ns >> 32;
-	head->ts_low = (uint32_t)stamp_ns;
-	head->cap_len = plan->cap_len[at];
-	head->orig_len =
-		unlikely(burst->cut >> i & 1) ? burst->wire_len[i] : burst->pkts[i]->pkt_len;
+	epb_head_put(head, plan->interface, frame_stamp(lane, burst->stamp_ns[i]),
+		plan->framed_len[at], plan->cap_len[at],
+		unlikely(burst->cut >> i & 1) ? burst->wire_len[i] : burst->pkts[i]->pkt_len);
 }
 
 /* Padding, options and the length at the end: at most 3 + 8 + 12 + 4 + 4 bytes. */
@@ -315,12 +334,12 @@ static inline uint32_t frame_foot(const struct lane *lane, const struct burst *b
 static inline void frame_data(uint8_t *to, const struct rte_mbuf *pkt, uint32_t len)
 {
 	while (unlikely(len > pkt->data_len)) {
-		rte_memcpy(to, rte_pktmbuf_mtod(pkt, const void *), pkt->data_len);
+		memcpy(to, rte_pktmbuf_mtod(pkt, const void *), pkt->data_len);
 		to += pkt->data_len;
 		len -= pkt->data_len;
 		pkt = pkt->next;
 	}
-	rte_memcpy(to, rte_pktmbuf_mtod(pkt, const void *), len);
+	epb_copy(to, rte_pktmbuf_mtod(pkt, const uint8_t *), len);
 }
 
 /*
@@ -339,13 +358,10 @@ static unsigned run_put(
 	for (; i < plan->n && plan->framed_len[i] <= left; i++) {
 		const uint32_t cap_len = plan->cap_len[i];
 		const uint32_t framed_len = plan->framed_len[i];
-		const uint32_t zero = 0;
 
-		frame_head(lane, burst, plan, i, (struct pcapng_epb_head *)to);
+		frame_head(lane, burst, plan, i, to);
 		frame_data(to + PCAPNG_EPB_HEAD, burst->pkts[plan->index[i]], cap_len);
-		/* The padding, and part of the length that is written over it. */
-		memcpy(to + PCAPNG_EPB_HEAD + cap_len, &zero, sizeof(zero));
-		memcpy(to + framed_len - PCAPNG_EPB_TAIL, &framed_len, PCAPNG_EPB_TAIL);
+		epb_foot_put(to, cap_len, framed_len);
 		to += framed_len;
 		left -= framed_len;
 		captured_bytes += cap_len;
@@ -377,7 +393,7 @@ static void frame_put(
 {
 	uint8_t *to = lane->block->data + lane->used;
 
-	frame_head(lane, burst, plan, at, (struct pcapng_epb_head *)to);
+	frame_head(lane, burst, plan, at, to);
 	to += PCAPNG_EPB_HEAD;
 	frame_data(to, burst->pkts[plan->index[at]], plan->cap_len[at]);
 	frame_foot(lane, burst, plan, at, to + plan->cap_len[at]);
@@ -406,12 +422,12 @@ static void frame_put_split(
 	struct lane *lane, const struct burst *burst, const struct plan *plan, unsigned at)
 {
 	const struct rte_mbuf *pkt = burst->pkts[plan->index[at]];
-	struct pcapng_epb_head head;
+	uint8_t head[PCAPNG_EPB_HEAD];
 	uint8_t foot[FRAME_FOOT_MAX];
 	uint32_t left = plan->cap_len[at];
 
-	frame_head(lane, burst, plan, at, &head);
-	stream_put(lane, (const uint8_t *)&head, sizeof(head));
+	frame_head(lane, burst, plan, at, head);
+	stream_put(lane, head, sizeof(head));
 	while (left > 0) {
 		uint32_t piece = RTE_MIN(left, pkt->data_len);
 

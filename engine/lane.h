@@ -119,8 +119,12 @@ struct tap {
  * lcore. Offer a burst's packets (those in mask passed the filter) to the lane; everything that
  * happens to them is counted here. now_tsc is the time of the poll.
  */
-void lane_offer(struct lane *lane, const struct burst *burst, uint64_t mask, unsigned interface,
-	uint64_t now_tsc);
+typedef void lane_offer_fn(struct lane *lane, const struct burst *burst, uint64_t mask,
+	unsigned interface, uint64_t now_tsc);
+lane_offer_fn lane_offer;
+
+/* Control thread: of all ways that give the same bytes and counts, the fastest for this lane. */
+lane_offer_fn *lane_offer_choose(const struct lane *lane);
 
 /* lcore, four times a second: hand over what is there, so that it reaches the file. */
 void lane_flush(struct lane *lane);

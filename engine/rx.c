@@ -249,7 +249,7 @@ static void group_offer(const struct rx_group *group, const struct burst *burst,
 	const uint64_t mask = filter_burst(group->filter, burst->pkts, burst->n);
 
 	for (unsigned i = 0; i < group->n_members; i++)
-		lane_offer(
+		group->members[i].offer(
 			group->members[i].lane, burst, mask, group->members[i].interface, now_tsc);
 }
 

@@ -294,6 +294,7 @@ static int poll_groups_make(struct rx_poll *poll, struct tap *const *entries, un
 			struct rx_member *member = &group->members[group->n_members++];
 
 			member->lane = entries[i]->lane_of[slot];
+			member->offer = lane_offer_choose(member->lane);
 			member->interface = entries[i]->interface_of[port];
 		}
 	}

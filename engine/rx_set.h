@@ -18,14 +18,13 @@
 #include "config/config.h"
 #include "engine/filter.h"
 #include "engine/port.h"
-#include "engine/tap.h"
+#include "engine/lane.h"
 
 #define RX_SLOTS_MAX (CONFIG_PORTS_MAX * PORT_QUEUES_MAX)
 
-struct lane;
-
 /* A lane that takes a queue's packets, and the interface id they have in its file. */
 struct rx_member {
+	lane_offer_fn *offer; /* chosen for the lane when the set was built */
 	struct lane *lane;
 	unsigned interface;
 };

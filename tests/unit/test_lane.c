@@ -13,6 +13,7 @@
 
 #include "eal_fixture.h"
 #include "engine/event.h"
+#include "engine/lane_internal.h"
 #include "frames.h"
 #include "frames_file.h"
 
@@ -49,9 +50,10 @@ static bool event_was_raised(void)
 	return eventfd_read(event_fd(), &value) == 0;
 }
 
+/* The way that an rx_set would choose. */
 static void offer(struct lane *lane, const struct burst *burst)
 {
-	lane_offer(lane, burst, all, 0, 0);
+	lane_offer_choose(lane)(lane, burst, all, 0, 0);
 }
 
 /* n packets of len bytes in bursts; the writer takes blocks in between if asked to. */
@@ -115,7 +117,7 @@ static void stream_run(uint32_t snaplen, bool direction, uint64_t seed, unsigned
 										  : 1,
 				       });
 		}
-		lane_offer(lane, &burst, all, interface, 0);
+		lane_offer_choose(lane)(lane, &burst, all, interface, 0);
 		n += burst.n;
 		burst_clear(&burst);
 		if (frames_below(&rng, 4) == 0)
@@ -829,7 +831,7 @@ static void a_slow_writer_costs_packets_but_no_truth(void **state)
 			if (frames_below(&rng, 1000) == 0)
 				burst.cut |= 1ULL << i;
 		}
-		lane_offer(lane, &burst, all, interface, 0);
+		lane_offer_choose(lane)(lane, &burst, all, interface, 0);
 		burst_clear(&burst);
 		if (frames_below(&rng, 10) == 0)
 			lane_flush(lane);
@@ -844,6 +846,137 @@ static void a_slow_writer_costs_packets_but_no_truth(void **state)
 	bench_end(bench);
 	bench_balances(bench);
 	gaps_check(bench, seq);
+	bench_free(bench);
+}
+
+/* A burst with everything in it that makes a way ask twice. */
+static void burst_random(struct burst *burst, struct frames_rng *rng, uint64_t *stamp_ns)
+{
+	static struct frame frame;
+	const bool small = frames_below(rng, 3) != 0;
+	const unsigned n = 1 + frames_below(rng, PORT_BURST_MAX);
+
+	memset(burst, 0, sizeof(*burst));
+	for (unsigned i = 0; i < n; i++) {
+		const uint32_t piece = frames_below(rng, 40) == 0 ? 1 + frames_below(rng, 700) : 0;
+
+		frame_make(&frame, rng);
+		if (small && frame.len > 70)
+			frame.len = frames_below(rng, 71);
+		*stamp_ns += frames_below(rng, 50);
+		burst_add(burst, packet_new(frame.data, frame.len, piece),
+			*stamp_ns - (frames_below(rng, 50) == 0 ? 100 : 0));
+		if (frames_below(rng, 2000) == 0) {
+			burst->cut |= 1ULL << i;
+			burst->wire_len[i] = frame.len + 1000;
+		}
+	}
+}
+
+static uint64_t mask_random(struct frames_rng *rng)
+{
+	const uint64_t bits = (uint64_t)frames_below(rng, 1U << 31) << 33 ^
+			      (uint64_t)frames_below(rng, 1U << 31) << 11 ^
+			      frames_below(rng, 1U << 31);
+
+	switch (frames_below(rng, 4)) {
+	case 0:
+		return bits;
+	case 1:
+		return bits & bits >> 7 & bits >> 19;
+	case 2:
+		return frames_below(rng, 8) == 0 ? 0 : all;
+	default:
+		return all;
+	}
+}
+
+/* Two lanes at two homes, with a writer that is now and then too slow for both. */
+static void ways_compare(const struct lane_way *way, uint32_t snaplen_bytes, uint64_t seed)
+{
+	struct bench *bench = bench_new(2, 2);
+	struct lane *general = &bench->lanes[0], *special = &bench->lanes[1];
+	struct frames_rng rng = {seed};
+	uint64_t stamp_ns = T0;
+	struct burst burst;
+
+	bench->tap.start_ns = T0 + 500;
+	bench->tap.deadline_tsc = 990;
+	bench_snaplen(bench, snaplen_bytes);
+	assert_ptr_equal(lane_offer_choose(special), lane_plain_choose());
+	for (unsigned round = 0; round < 1000; round++) {
+		const unsigned interface = frames_below(&rng, 8) == 0;
+		const uint64_t mask = mask_random(&rng);
+
+		burst_random(&burst, &rng, &stamp_ns);
+		lane_offer(general, &burst, mask, interface, round);
+		way->offer(special, &burst, mask, interface, round);
+		burst_clear(&burst);
+		if (frames_below(&rng, 20) == 0) {
+			lane_flush(general);
+			lane_flush(special);
+		}
+		if (round % (snaplen_bytes > 1000 ? 700 : 100) == 99)
+			bench_write(bench, 1000);
+		assert_int_equal(general->used, special->used);
+		assert_int_equal(general->stamp_last_ns, special->stamp_last_ns);
+	}
+	bench_end(bench);
+	bench_balances(bench);
+	assert_true(general->framed > 8000 && general->stamps_raised > 50);
+	assert_int_not_equal(general->over_limit, 0);
+	if (snaplen_bytes > 1000)
+		assert_true(general->dropped[DROP_no_block] > 0);
+	assert_memory_equal(&general->offered, &special->offered,
+		offsetof(struct lane, settled) - offsetof(struct lane, offered));
+	assert_memory_equal(general->pending, special->pending, sizeof(general->pending));
+	assert_int_equal(bench->disks[0].n_blocks, bench->disks[1].n_blocks);
+	assert_int_equal(bench->disks[0].captured_bytes, bench->disks[1].captured_bytes);
+	assert_memory_equal(
+		bench->disks[0].packets, bench->disks[1].packets, sizeof(bench->disks[0].packets));
+	assert_memory_equal(
+		bench->disks[0].told, bench->disks[1].told, sizeof(bench->disks[0].told));
+	assert_int_equal(bench->disks[0].file.len, bench->disks[1].file.len);
+	assert_memory_equal(
+		bench->disks[0].file.data, bench->disks[1].file.data, bench->disks[0].file.len);
+	bench_free(bench);
+}
+
+static void every_way_gives_what_the_general_one_gives(void **state)
+{
+	static const uint32_t snaplens[] = {TAP_SNAPLEN_MAX, 1500, 128, 61, 32, 1};
+	const struct lane_way *way = lane_plain_ways;
+	unsigned n = 0;
+
+	for (;; way++) {
+		for (unsigned i = 0; way->works() && i < COUNT(snaplens); i++, n++)
+			ways_compare(way, snaplens[i], 31 + i);
+		if (strcmp(way->name, "base") == 0)
+			break;
+	}
+	assert_true(n >= COUNT(snaplens));
+}
+
+static void only_plain_lanes_take_the_short_way(void **state)
+{
+	struct bench *bench = bench_new(1, 1);
+	struct lane *lane = &bench->lanes[0];
+
+	assert_ptr_not_equal(lane_offer_choose(lane), lane_offer);
+	lane->direction_known = true;
+	assert_ptr_equal(lane_offer_choose(lane), lane_offer);
+	lane->direction_known = false;
+	bench->tap.spec.direction = DIRECTION_IN;
+	assert_ptr_equal(lane_offer_choose(lane), lane_offer);
+	bench->tap.spec.direction = DIRECTION_BOTH;
+	bench->tap.spec.sample_mode = SAMPLE_FLOW;
+	assert_ptr_equal(lane_offer_choose(lane), lane_offer);
+	bench->tap.spec.sample_mode = SAMPLE_NONE;
+	limit_init(&bench->tap.limit, 0, 0, 1);
+	assert_ptr_equal(lane_offer_choose(lane), lane_offer);
+	limit_init(&bench->tap.limit, 0, 0, 0);
+	assert_ptr_not_equal(lane_offer_choose(lane), lane_offer);
+	bench_end(bench);
 	bench_free(bench);
 }
 
@@ -874,6 +1007,8 @@ int main(void)
 		cmocka_unit_test(what_filter_and_sampler_leave_out_is_counted),
 		cmocka_unit_test(nothing_comes_after_the_end),
 		cmocka_unit_test(a_slow_writer_costs_packets_but_no_truth),
+		cmocka_unit_test(every_way_gives_what_the_general_one_gives),
+		cmocka_unit_test(only_plain_lanes_take_the_short_way),
 	};
 
 	return cmocka_run_group_tests(tests, pool_start, pool_stop);
