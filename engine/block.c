@@ -16,6 +16,8 @@
 #include <rte_malloc.h>
 #include <rte_ring.h>
 
+#include "engine/counter.h"
+
 #define ARENA_ALIGN    (2ULL << 20)
 #define ARENA_MIN      (64ULL << 20)
 #define ARENA_MAX      (256ULL << 20)
@@ -33,6 +35,7 @@ static struct {
 	unsigned next_home[CONFIG_CPUS_MAX]; /* by writer; its own */
 } pool;
 
+static void low_mark(struct block_home *home, unsigned n_free);
 static uint64_t arena_size_auto(bool huge);
 static uint64_t clamp(uint64_t value, uint64_t min, uint64_t max);
 static int arena_map(uint64_t size_bytes, bool huge);
@@ -107,6 +110,26 @@ unsigned block_free_count(void)
 	return n;
 }
 
+unsigned block_low_take(void)
+{
+	const unsigned now = block_free_count();
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < pool.n_homes; i++)
+		n += __atomic_exchange_n(
+			&pool.homes[i].n_low, pool.homes[i].n_blocks, __ATOMIC_RELAXED);
+	return RTE_MIN(n, now);
+}
+
+uint64_t block_missed_count(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < pool.n_homes; i++)
+		n += COUNTER_READ(pool.homes[i].n_missed);
+	return n;
+}
+
 bool block_on_hugepages(void)
 {
 	return pool.huge;
@@ -136,10 +159,14 @@ struct block *block_take(struct block_home *home, bool holds)
 
 	/* What came back last is what the caches still hold. */
 	block_collect(home);
-	if (home->n_free <= (holds ? home->n_lanes : 0))
+	if (home->n_free <= (holds ? home->n_lanes : 0)) {
+		COUNTER_ADD(home->n_missed, 1);
+		low_mark(home, 0);
 		return NULL;
+	}
 	block = home->stack[home->n_free - 1];
 	__atomic_store_n(&home->n_free, home->n_free - 1, __ATOMIC_RELAXED);
+	low_mark(home, home->n_free);
 	return block;
 }
 
@@ -192,6 +219,12 @@ bool block_scarce(unsigned home)
 {
 	return __atomic_load_n(&pool.homes[home].n_free, __ATOMIC_RELAXED) <
 	       pool.homes[home].n_blocks / 4;
+}
+
+static void low_mark(struct block_home *home, unsigned n_free)
+{
+	if (n_free < __atomic_load_n(&home->n_low, __ATOMIC_RELAXED))
+		__atomic_store_n(&home->n_low, n_free, __ATOMIC_RELAXED);
 }
 
 /* Half of the free hugepages, or a sixteenth of the memory, within the plan's bounds. */
@@ -269,6 +302,7 @@ static int home_init(struct block_home *home, unsigned index, unsigned n_blocks)
 		home->stack[n_blocks - 1 - i] = block;
 	}
 	home->n_free = n_blocks;
+	home->n_low = n_blocks;
 	for (unsigned w = 0; w < pool.n_writers; w++) {
 		home->forth[w] = ring_new("forth", index, w, ring_size);
 		home->back[w] = ring_new("back", index, w, ring_size);

@@ -62,6 +62,11 @@ struct block_home {
 
 	/* written by the lcore, read by anyone */
 	unsigned n_free;
+	uint64_t n_missed; /* block_take that found none */
+
+	/* the fewest that were free: the lcore lowers it, block_low_take begins anew; a mark that falls
+	 * between these two is lost, and only shown to people */
+	unsigned n_low;
 };
 
 /*
@@ -76,6 +81,10 @@ void block_pool_free(void);
 struct block_home *block_home(unsigned index);
 unsigned block_count(void); /* in all homes */
 unsigned block_free_count(void);
+/* Control thread: the fewest that were free since the last call. */
+unsigned block_low_take(void);
+/* Any thread: how often a block was wanted and none was there. */
+uint64_t block_missed_count(void);
 bool block_on_hugepages(void);
 /* Lanes that may live at one time: half the blocks. */
 unsigned block_lanes_max(void);

@@ -21,6 +21,7 @@
 #include "engine/rcu.h"
 #include "engine/rx.h"
 #include "engine/rx_set.h"
+#include "engine/sink.h"
 #include "engine/writer.h"
 
 static struct {
@@ -171,8 +172,11 @@ int engine_commit(void (*done)(void *arg), void *arg)
 void engine_status(struct engine_status *status)
 {
 	memset(status, 0, sizeof(*status));
+	status->tsc = rte_rdtsc();
 	status->blocks = block_count();
 	status->blocks_free = block_free_count();
+	status->blocks_missed = block_missed_count();
+	status->disk_writes_max = writer_count() * SINK_WRITES_MAX;
 	status->block_bytes = BLOCK_SIZE;
 	status->hugepages = block_on_hugepages();
 	for (unsigned i = 0; i < rx_count(); i++)
@@ -190,6 +194,11 @@ void engine_wake(void)
 {
 	rx_wake();
 	writer_kick();
+}
+
+unsigned engine_blocks_low(void)
+{
+	return block_low_take();
 }
 
 const char *engine_sink_name(void)

@@ -59,13 +59,32 @@ struct engine_lcore {
 	unsigned lcore;
 	unsigned cpu;
 	const char *role; /* "rx" or "writer" */
+	int tid;          /* of its thread, for /proc; 0 = not yet known */
 	uint64_t cycles_useful;
 	uint64_t cycles_idle;
 	uint64_t rounds; /* grows while it moves */
+
+	/* rx only */
+	unsigned lanes;      /* of running captures */
+	bool spins;          /* it polls a device: full bursts say more than cycles */
+	uint64_t polls;      /* that brought packets */
+	uint64_t polls_full; /* that brought a whole burst: the source had more */
+
+	/* writer only */
+	uint64_t disk_bytes;       /* written */
+	uint64_t disk_writes;      /* done */
+	uint64_t disk_writes_slow; /* of these, took longer than ENGINE_WRITE_SLOW_MS */
+	uint64_t disk_cycles;      /* with a write in flight */
+	unsigned disk_in_flight;
 };
+#define ENGINE_WRITE_SLOW_MS 200
+
 struct engine_status {
+	uint64_t tsc; /* when this was read; what cycles are counted in */
 	unsigned blocks;
 	unsigned blocks_free;
+	uint64_t blocks_missed;   /* packets that found none */
+	unsigned disk_writes_max; /* that may be in flight, all writers */
 	uint64_t block_bytes;
 	bool hugepages; /* the arena stands on explicit hugepages */
 	unsigned n_lcores;
@@ -79,6 +98,9 @@ void engine_writes_set(uint32_t write_bytes, unsigned depth);
 
 /* Any thread: whoever sleeps makes a round, and rounds grow. */
 void engine_wake(void);
+
+/* Control thread: the fewest blocks that were free since the last call. */
+unsigned engine_blocks_low(void);
 
 /* Any thread: "uring" or "pwrite", what files are written with. */
 const char *engine_sink_name(void);

@@ -56,6 +56,10 @@ struct rx {
 	uint64_t cycles_useful __attribute__((aligned(64)));
 	uint64_t cycles_idle;
 	uint64_t rounds;
+	uint64_t polls;
+	uint64_t polls_full;
+	unsigned n_lanes;
+	int tid;
 };
 
 static struct rx rxs[CONFIG_CPUS_MAX];
@@ -130,6 +134,11 @@ void rx_status(unsigned index, struct engine_lcore *status)
 	status->cycles_useful = COUNTER_READ(rx->cycles_useful);
 	status->cycles_idle = COUNTER_READ(rx->cycles_idle);
 	status->rounds = COUNTER_READ(rx->rounds);
+	status->lanes = __atomic_load_n(&rx->n_lanes, __ATOMIC_RELAXED);
+	status->spins = __atomic_load_n(&rx->spins, __ATOMIC_RELAXED);
+	status->polls = COUNTER_READ(rx->polls);
+	status->polls_full = COUNTER_READ(rx->polls_full);
+	status->tid = __atomic_load_n(&rx->tid, __ATOMIC_RELAXED);
 }
 
 static int rx_main(void *arg)
@@ -138,6 +147,7 @@ static int rx_main(void *arg)
 	uint64_t began_tsc = rte_rdtsc();
 
 	setpriority(PRIO_PROCESS, 0, RX_NICE);
+	__atomic_store_n(&rx->tid, gettid(), __ATOMIC_RELAXED);
 	rcu_register_thread();
 	view_enter(rx, NULL);
 	while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
@@ -184,6 +194,7 @@ static void view_enter(struct rx *rx, const struct rx_view *view)
 		rx->paced = rx->paced && pps > 0 && pps <= NAP_PPS_MAX;
 	}
 	block_home(rx->index)->n_lanes = view->n_lanes;
+	__atomic_store_n(&rx->n_lanes, view->n_lanes, __ATOMIC_RELAXED);
 }
 
 static unsigned view_poll(struct rx *rx)
@@ -211,6 +222,8 @@ static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll)
 	if (n == 0)
 		return 0;
 	queue->pace_taken += n;
+	COUNTER_ADD(rx->polls, 1);
+	COUNTER_ADD(rx->polls_full, n == PORT_BURST_MAX);
 	COUNTER_ADD(queue->polled, n);
 	if (poll->n_groups != 0)
 		COUNTER_ADD(queue->matched, n);

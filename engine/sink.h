@@ -35,6 +35,7 @@ struct sink_write {
 	struct iovec iovs[SINK_IOVS_MAX];
 	struct block *blocks; /* linked by next, in stream order */
 	bool partial;         /* its last block is a partial one */
+	uint64_t submitted_tsc;
 	struct sink_write *next;
 };
 

@@ -64,6 +64,11 @@ struct writer {
 	uint64_t cycles_useful __attribute__((aligned(64)));
 	uint64_t cycles_idle;
 	uint64_t rounds;
+	uint64_t disk_bytes;
+	uint64_t disk_writes;
+	uint64_t disk_writes_slow;
+	uint64_t disk_cycles;
+	int tid;
 };
 
 static struct writer writers[CONFIG_CPUS_MAX];
@@ -86,6 +91,7 @@ static bool writes_left(const struct writer *writer, const struct lane *lane);
 static void lane_submit(struct writer *writer, struct lane *lane);
 static struct sink_write *write_gather(struct writer *writer, struct lane *lane);
 static unsigned writes_reap(struct writer *writer, uint64_t wait_ns);
+static void disk_count(struct writer *writer, const struct sink_write *write);
 static void lane_settle(struct writer *writer, struct lane *lane);
 static void write_settle(struct writer *writer, struct lane *lane, struct sink_write *write);
 static void block_settle(struct lane *lane, const struct block *block);
@@ -180,6 +186,12 @@ void writer_status(unsigned index, struct engine_lcore *status)
 	status->cycles_useful = COUNTER_READ(writer->cycles_useful);
 	status->cycles_idle = COUNTER_READ(writer->cycles_idle);
 	status->rounds = COUNTER_READ(writer->rounds);
+	status->disk_bytes = COUNTER_READ(writer->disk_bytes);
+	status->disk_writes = COUNTER_READ(writer->disk_writes);
+	status->disk_writes_slow = COUNTER_READ(writer->disk_writes_slow);
+	status->disk_cycles = COUNTER_READ(writer->disk_cycles);
+	status->disk_in_flight = __atomic_load_n(&writer->n_flying_disk, __ATOMIC_RELAXED);
+	status->tid = __atomic_load_n(&writer->tid, __ATOMIC_RELAXED);
 }
 
 const char *writer_sink_name(void)
@@ -225,19 +237,25 @@ static void *writer_main(void *arg)
 	struct writer *writer = arg;
 
 	setpriority(PRIO_PROCESS, 0, WRITER_NICE);
+	__atomic_store_n(&writer->tid, gettid(), __ATOMIC_RELAXED);
 	while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
 		const uint64_t began_tsc = rte_rdtsc();
-		uint64_t waited_tsc;
+		bool flying = writer->n_flying_disk != 0;
+		uint64_t waited_tsc, ended_tsc;
 		unsigned n;
 
 		n = blocks_receive(writer);
 		lanes_submit(writer);
+		flying = flying || writer->n_flying_disk != 0;
 		n += writes_reap(writer, 0);
 		waited_tsc = rte_rdtsc();
 		writer_wait(writer, n);
 		COUNTER_ADD(writer->rounds, 1);
 		COUNTER_ADD(writer->cycles_useful, waited_tsc - began_tsc);
-		COUNTER_ADD(writer->cycles_idle, rte_rdtsc() - waited_tsc);
+		ended_tsc = rte_rdtsc();
+		COUNTER_ADD(writer->cycles_idle, ended_tsc - waited_tsc);
+		if (flying)
+			COUNTER_ADD(writer->disk_cycles, ended_tsc - began_tsc);
 	}
 	return NULL;
 }
@@ -342,6 +360,7 @@ static void lane_submit(struct writer *writer, struct lane *lane)
 	lane->partial_flying = write->partial;
 	COUNTER_SET(lane->submitted_bytes, write->offset + write->len);
 	write->next = NULL;
+	write->submitted_tsc = rte_rdtsc();
 	*lane->writes_end = write;
 	lane->writes_end = &write->next;
 	if (null) {
@@ -404,10 +423,20 @@ static unsigned writes_reap(struct writer *writer, uint64_t wait_ns)
 	writer->n_flying_null -= n_null;
 	writer->n_flying_disk -= n_disk;
 	for (unsigned i = n_null; i < n_null + n_disk; i++)
-		writer->flying_bytes -= done[i]->len;
+		disk_count(writer, done[i]);
 	for (unsigned i = 0; i < n_disk + n_null; i++)
 		lane_settle(writer, done[i]->lane);
 	return n_disk + n_null;
+}
+
+static void disk_count(struct writer *writer, const struct sink_write *write)
+{
+	const uint64_t slow_tsc = clock_tsc_hz() / 1000 * ENGINE_WRITE_SLOW_MS;
+
+	writer->flying_bytes -= write->len;
+	COUNTER_ADD(writer->disk_bytes, write->done);
+	COUNTER_ADD(writer->disk_writes, 1);
+	COUNTER_ADD(writer->disk_writes_slow, rte_rdtsc() - write->submitted_tsc > slow_tsc);
 }
 
 /* Writes complete in any order; a lane's are settled in the order of the stream. */
