@@ -10,6 +10,7 @@
 
 #include "control/ceiling.h"
 #include "control/control.h"
+#include "control/load.h"
 #include "engine/drop.h"
 #include "engine/engine.h"
 #include "engine/port.h"
@@ -555,6 +556,75 @@ static json_t *ceiling_json(const struct ceiling *ceiling)
 	return json;
 }
 
+static json_t *rate_json(double per_second)
+{
+	return json_integer((json_int_t)(per_second + 0.5));
+}
+
+/* The figures by the names that a bottleneck has. */
+static json_t *nic_json(const struct load *load)
+{
+	json_t *json = json_object(), *list = json_array();
+
+	for (unsigned i = 0; i < load->n_ports; i++) {
+		const struct load_port *from = &load->ports[i];
+		json_t *port = json_object();
+
+		put(port, "name", json_text(from->port->config->name));
+		put(port, "packets_per_second", rate_json(from->packets));
+		put(port, "missed_per_second", rate_json(from->missed));
+		put(port, "nombuf_per_second", rate_json(from->no_buffers));
+		put(port, "errors_per_second", rate_json(from->errors));
+		put(port, "loss_visibility", json_string(port_loss_name(from->port->loss)));
+		json_array_append_new(list, port);
+	}
+	put(json, "ports", list);
+	return json;
+}
+
+static json_t *cores_json(const struct load_lcore *lcores, unsigned n, bool rx)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < n; i++) {
+		json_t *json = json_object();
+
+		put_count(json, "lcore", lcores[i].lcore);
+		put_count(json, "cpu", lcores[i].cpu);
+		put_count(json, "busy_percent", lcores[i].busy_percent);
+		put_count(json, "waited_percent", lcores[i].waited_percent);
+		if (rx)
+			put_count(json, "full_polls_percent", lcores[i].full_percent);
+		json_array_append_new(list, json);
+	}
+	return list;
+}
+
+static json_t *resources_json(const struct load *load)
+{
+	json_t *json = json_object(), *rx = json_object(), *blocks = json_object(),
+	       *disk = json_object();
+
+	put(json, "nic", nic_json(load));
+	put(rx, "lcores", cores_json(load->rx, load->n_rx, true));
+	put(json, "rx_core", rx);
+	put_count(blocks, "total", load->blocks.total);
+	put_count(blocks, "low", load->blocks.low);
+	put(blocks, "missed_per_second", rate_json(load->blocks.missed));
+	put(blocks, "writers", cores_json(load->writers, load->n_writers, false));
+	put(json, "blocks", blocks);
+	put(disk, "bytes_per_second", rate_json(load->disk.bytes));
+	put(disk, "ceiling_bytes_per_second",
+		load->disk.ceiling_bytes != 0 ? json_integer((json_int_t)load->disk.ceiling_bytes)
+					      : json_null());
+	put_count(disk, "busy_percent", load->disk.busy_percent);
+	put_count(disk, "in_flight", load->disk.in_flight);
+	put_count(disk, "in_flight_max", load->disk.in_flight_max);
+	put_count(disk, "slow_writes", load->disk.slow_writes);
+	put(json, "disk", disk);
+	return json;
+}
+
 json_t *native_status(void)
 {
 	json_t *json = json_object(), *blocks = json_object(), *storage = json_object(),
@@ -579,6 +649,9 @@ json_t *native_status(void)
 	put_count(risk, "bytes", control.at_risk_bytes);
 	put(json, "at_risk", risk);
 	put(json, "bottleneck", text_or_null(control.bottleneck));
+	put(json, "bottleneck_since", time_or_null(control.bottleneck_since_ns));
+	put(json, "explanation", json_text(control.explanation));
+	put(json, "resources", resources_json(control.load));
 	return json;
 }
 

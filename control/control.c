@@ -19,6 +19,7 @@
 #include "control/ceiling.h"
 #include "control/device.h"
 #include "control/job.h"
+#include "control/load.h"
 #include "control/merge.h"
 #include "control/publish.h"
 #include "control/quota.h"
@@ -114,6 +115,9 @@ void control_status(struct control_status *status)
 		.storage_quota_bytes = quota_limit_bytes(),
 		.ceiling = ceiling_get(),
 		.bottleneck = bottleneck_name(),
+		.explanation = bottleneck_get()->text,
+		.bottleneck_since_ns = bottleneck_since_ns(),
+		.load = load_get(),
 	};
 	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
 		struct session_info info;
@@ -150,6 +154,7 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	session_tend();
 	if (++control.n_ticks % TICKS_SLOW != 0)
 		return;
+	load_sample();
 	bottleneck_sample();
 	quota_tick();
 	ceiling_tick(sessions_idle());

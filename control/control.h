@@ -15,6 +15,7 @@
 
 struct ceiling;
 struct event_base;
+struct load;
 
 struct control_status {
 	uint64_t uptime_ns;
@@ -24,8 +25,10 @@ struct control_status {
 	const struct ceiling *ceiling; /* NULL: not measured; until the loop's next turn */
 	uint64_t at_risk_packets;      /* written and not yet durable, all sessions */
 	uint64_t at_risk_bytes;
-	const char
-		*bottleneck; /* NULL, "nic", "rx_core", "blocks" or "disk": over the last seconds */
+	const char *bottleneck;  /* NULL, "nic", "rx_core", "blocks" or "disk": the last seconds */
+	const char *explanation; /* a sentence: of the bottleneck, or that there is none */
+	uint64_t bottleneck_since_ns; /* wall clock; 0 = there is none */
+	const struct load *load;      /* the figures, valid until the next turn of the event loop */
 };
 void control_status(struct control_status *status);
 

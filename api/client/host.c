@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "api/client/http.h"
+#include "api/client/resources.h"
 #include "api/client/text.h"
 
 struct token_options {
@@ -41,7 +42,7 @@ static void tokens_print(const json_t *answer);
 const struct command ports_command = {
 	"ports", "", 0, 0, "sources of packets, and what they lost", no_flags, ports_run};
 const struct command status_command = {"status", "", 0, 0,
-	"the daemon: CPUs, memory, storage, the bottleneck", no_flags, status_run};
+	"the daemon: CPUs, memory, storage; what loses packets, and why", no_flags, status_run};
 const struct command token_command = {"token", "list | add NAME | delete NAME", 1, 2,
 	"tokens; add prints the secret, which nothing shows again", token_flags, token_run};
 
@@ -111,7 +112,6 @@ static void status_print(const json_t *status)
 	const json_t *blocks = json_object_get(status, "blocks");
 	const json_t *storage = json_object_get(status, "storage");
 	const json_t *risk = json_object_get(status, "at_risk");
-	const char *bottleneck = text_string(status, "bottleneck");
 	char a[TEXT_SIZE], b[TEXT_SIZE], c[TEXT_SIZE];
 
 	printf("version     %s, up %s\n", text_string(status, "version"),
@@ -126,7 +126,7 @@ static void status_print(const json_t *status)
 	ceiling_print(json_object_get(storage, "ceiling"));
 	printf("at risk     %s packets, %s\n", text_digits(a, text_number(risk, "packets")),
 		text_si(b, text_number(risk, "bytes"), "B"));
-	printf("bottleneck  %s\n", *bottleneck != '\0' ? bottleneck : "none");
+	resources_print(status);
 }
 
 static void ceiling_print(const json_t *ceiling)

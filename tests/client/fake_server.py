@@ -186,7 +186,19 @@ class Fake:
                     "measured_at": "2023-11-14T22:13:20.000000000Z",
                 },
             },
-            "at_risk": {"packets": 0, "bytes": 0}, "bottleneck": None})
+            "at_risk": {"packets": 0, "bytes": 0}, "bottleneck": "disk",
+            "bottleneck_since": "2026-11-20T23:47:08.000000000Z",
+            "explanation": "9 packets a second found no free block",
+            "resources": {
+                "nic": {"ports": [{"name": "tap0", "packets_per_second": 1_200_000, "missed_per_second": 3,
+                                   "nombuf_per_second": 0, "errors_per_second": 1,
+                                   "loss_visibility": "exact"}]},
+                "rx_core": {"lcores": [{"lcore": 1, "cpu": 1, "busy_percent": 97, "waited_percent": 2,
+                                        "full_polls_percent": 99}]},
+                "blocks": {"total": 1024, "low": 0, "missed_per_second": 9,
+                           "writers": [{"lcore": 0, "cpu": 0, "busy_percent": 12, "waited_percent": 0}]},
+                "disk": {"bytes_per_second": 1_180_000_000, "ceiling_bytes_per_second": 1_200_000_000,
+                         "busy_percent": 100, "in_flight": 31, "in_flight_max": 32, "slow_writes": 0}}})
 
     def get_tokens(self, handler, _words, _query, _body):
         return self.reply(handler, 200, {"tokens": [

@@ -400,6 +400,17 @@ def test_status(sluice):
     text = sluice("status").stdout.decode()
     assert "up 1:02:05" in text and "1,000 of 1,024 free" in text and "1.00 GB used" in text
     assert "2.00 GB/s, 1.00 GB/s on new space; writes of 4.19 MB, 8 in flight" in text
+    for line in (
+        "bottleneck  disk, since 20",
+        "because     9 packets a second found no free block",
+        "nic         tap0: 1.20 M packets/s; lost: missed 3/s, no buffer 0/s, errors 1/s (visible: exact)",
+        "rx_core     lcore 1 on CPU 1: busy 97 %, without its CPU 2 %, full polls 99 %",
+        "blocks      0 of 1,024 free at worst; packets that found none 9/s",
+        "            writer on CPU 0: busy 12 %, without its CPU 0 %",
+        "disk        1.18 GB/s, 98 % of its ceiling, 1.20 GB/s; a write in flight 100 % of the time, "
+        "31 of at most 32 now, 0 slow",
+    ):
+        assert line in text, text
 
 
 def test_tokens(fake, sluice):

@@ -12,6 +12,7 @@ import pytest
 import frames
 import harness
 import net
+import slowdisk
 
 LIMIT_SECONDS = 240
 
@@ -132,6 +133,21 @@ def small_disk(dir, belongings):
             pytest.skip(f"cannot mount {kind}: {done.stderr.strip()}")
         belongings.callback(harness.run, "umount", place)
         return place
+
+    return make
+
+
+@pytest.fixture
+def slow_disk(belongings):
+    """slow_disk(bytes a second) is what a daemon calls before it starts (preexec)."""
+
+    def make(rate):
+        try:
+            disk = slowdisk.SlowDisk(os.environ.get("SLUICE_TEST_DIR", "/var/tmp"), rate)
+        except OSError as error:
+            pytest.skip(f"the disk cannot be throttled here: {error}")
+        belongings.callback(disk.close)
+        return disk.join
 
     return make
 

@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "control/ceiling.h"
 #include "control/control.h"
+#include "control/load.h"
 #include "control/session.h"
 #include "control/totals.h"
 #include "engine/engine.h"
@@ -349,13 +350,29 @@ void control_status(struct control_status *status)
 		.write_bytes = 4 << 20,
 		.depth = 8,
 	};
+	static struct load load;
 
+	load = (struct load){
+		.window_ns = 1000000000,
+		.n_ports = 1,
+		.ports[0] = {.port = engine_port(0), .packets = 1000, .missed = 2.6, .errors = 1},
+		.n_rx = 1,
+		.rx[0] = {.lcore = 1, .cpu = 3, .busy_percent = 97, .full_percent = 80},
+		.n_writers = 1,
+		.writers[0] = {.cpu = 5, .busy_percent = 10, .waited_percent = 20},
+		.blocks = {.total = 1024, .low = 7, .missed = 12},
+		.disk = {.bytes = 9e8, .busy_percent = 99, .in_flight = 31, .in_flight_max = 32},
+	};
 	*status = (struct control_status){
 		.uptime_ns = 5000000000ULL,
 		.storage_size_bytes = 1000,
 		.storage_used_bytes = 10,
 		.storage_quota_bytes = 800,
 		.ceiling = &ceiling,
+		.bottleneck = "disk",
+		.explanation = "it is the disk",
+		.bottleneck_since_ns = 1700000000123456789ULL,
+		.load = &load,
 	};
 }
 

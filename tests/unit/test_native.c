@@ -319,6 +319,42 @@ static void ports_show_their_books(void **state)
 	json_decref(json);
 }
 
+static void a_figure(const json_t *status, const char *resource, const char *list, const char *name,
+	int64_t value)
+{
+	const json_t *at = json_object_get(json_object_get(status, "resources"), resource);
+
+	if (list != NULL)
+		at = json_array_get(json_object_get(at, list), 0);
+	assert_non_null(json_object_get(at, name));
+	assert_int_equal(json_integer_value(json_object_get(at, name)), value);
+}
+
+static void status_answers_why_packets_are_lost(void **state)
+{
+	json_t *status = native_status();
+	const json_t *disk = json_object_get(json_object_get(status, "resources"), "disk");
+
+	assert_string_equal(json_string_value(json_object_get(status, "bottleneck")), "disk");
+	assert_string_equal(
+		json_string_value(json_object_get(status, "explanation")), "it is the disk");
+	assert_string_equal(json_string_value(json_object_get(status, "bottleneck_since")),
+		"2023-11-14T22:13:20.123456789Z");
+	a_figure(status, "nic", "ports", "packets_per_second", 1000);
+	a_figure(status, "nic", "ports", "missed_per_second", 3);
+	a_figure(status, "nic", "ports", "errors_per_second", 1);
+	a_figure(status, "rx_core", "lcores", "cpu", 3);
+	a_figure(status, "rx_core", "lcores", "busy_percent", 97);
+	a_figure(status, "rx_core", "lcores", "full_polls_percent", 80);
+	a_figure(status, "blocks", NULL, "low", 7);
+	a_figure(status, "blocks", NULL, "missed_per_second", 12);
+	a_figure(status, "blocks", "writers", "waited_percent", 20);
+	a_figure(status, "disk", NULL, "bytes_per_second", 900000000);
+	a_figure(status, "disk", NULL, "busy_percent", 99);
+	assert_true(json_is_null(json_object_get(disk, "ceiling_bytes_per_second")));
+	json_decref(status);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -332,6 +368,7 @@ int main(void)
 		cmocka_unit_test(tokens_are_decoded_and_shown),
 		cmocka_unit_test(patches_take_name_and_notes_only),
 		cmocka_unit_test(ports_show_their_books),
+		cmocka_unit_test(status_answers_why_packets_are_lost),
 	};
 	int rc;
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * control/quota and control/bottleneck: who is removed when room runs short, in which order and no
- * one too many, and never a running capture; and what is said to be too slow. File system, workers,
- * engine and the sessions' steps are the test's own.
+ * control/quota: who is removed when room runs short, in which order and no one too many, and never a
+ * running capture. File system, workers and the sessions' steps are the test's own.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -14,7 +13,6 @@
 
 #include <cmocka.h>
 
-#include "control/bottleneck.h"
 #include "control/quota.h"
 #include "control/store.h"
 #include "control/table.h"
@@ -237,83 +235,6 @@ static void a_full_disk_takes_closed_captures_first(void **state)
 	assert_int_equal(n_stopped, 0);
 }
 
-/* --- what is too slow --- */
-
-static struct port port;
-static struct engine_status engine;
-static struct ledger ledger;
-
-unsigned engine_ports(void)
-{
-	return 1;
-}
-
-struct port *engine_port(unsigned index)
-{
-	return &port;
-}
-
-void engine_status(struct engine_status *status)
-{
-	*status = engine;
-}
-
-struct session *session_next(const struct session *session)
-{
-	return session == NULL ? &made[0] : NULL;
-}
-
-void session_info(const struct session *session, struct session_info *info)
-{
-	memset(info, 0, sizeof(*info));
-	info->ledger = ledger;
-}
-
-static void moved(unsigned rx_useful, unsigned rx_idle, unsigned wr_useful, unsigned wr_idle)
-{
-	engine.n_lcores = 2;
-	engine.lcores[0].role = "rx";
-	engine.lcores[0].cycles_useful += rx_useful;
-	engine.lcores[0].cycles_idle += rx_idle;
-	engine.lcores[1].role = "writer";
-	engine.lcores[1].cycles_useful += wr_useful;
-	engine.lcores[1].cycles_idle += wr_idle;
-}
-
-static void losses_are_put_down_to_the_slowest(void **state)
-{
-	static const struct {
-		unsigned nic_missed, no_block;
-		unsigned rx_useful, rx_idle, wr_useful, wr_idle;
-		const char *name;
-	} cases[] = {
-		{0, 1, 50, 50, 10, 90, "disk"},
-		{0, 1, 50, 50, 90, 10, "blocks"},
-		{1, 0, 99, 1, 50, 50, "rx_core"},
-		{1, 0, 50, 50, 50, 50, "nic"},
-		{1, 1, 99, 1, 10, 90, "disk"},
-	};
-
-	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		port.nic_missed += cases[i].nic_missed;
-		ledger.dropped[DROP_no_block] += cases[i].no_block;
-		moved(cases[i].rx_useful, cases[i].rx_idle, cases[i].wr_useful, cases[i].wr_idle);
-		bottleneck_sample();
-		assert_string_equal(bottleneck_name(), cases[i].name);
-	}
-	/* Shown for a while, and then no more. */
-	for (unsigned i = 0; i < 4; i++) {
-		moved(99, 1, 99, 1);
-		bottleneck_sample();
-		assert_string_equal(bottleneck_name(), "disk");
-	}
-	for (unsigned i = 0; i < 3; i++) {
-		moved(99, 1, 99, 1);
-		bottleneck_sample();
-		assert_null(bottleneck_name());
-	}
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, quota_start, quota_stop)
@@ -326,7 +247,6 @@ int main(void)
 		TEST(refuse_removes_nothing),
 		TEST(a_full_disk_ends_captures_while_they_can_be_closed),
 		TEST(a_full_disk_takes_closed_captures_first),
-		TEST(losses_are_put_down_to_the_slowest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
