@@ -5,6 +5,7 @@
 
 #include "api/auth.h"
 #include "api/cloudflare.h"
+#include "api/login.h"
 #include "api/native.h"
 #include "api/route.h"
 #include "api/server.h"
@@ -31,5 +32,6 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 void api_stop(void)
 {
 	server_stop();
+	login_stop();
 	auth_stop();
 }

@@ -20,13 +20,15 @@
 
 #include "config/log.h"
 #include "control/job.h"
+#include "api/login.h"
 #include "api/request.h"
 #include "api/rfc3339.h"
 #include "api/server.h"
 
-#define PATH_SIZE     (CONFIG_TEXT_MAX + 32)
-#define FILE_SIZE_MAX (1024 * 1024)
-#define HASH_HEX_SIZE 65
+#define PATH_SIZE      (CONFIG_TEXT_MAX + 32)
+#define FILE_SIZE_MAX  (1024 * 1024)
+#define HASH_HEX_SIZE  65
+#define BASIC_TEXT_MAX 256
 
 static const char file_head[] = "; Sluice's tokens: SHA-256 hashes only. Written by the daemon.\n";
 
@@ -53,12 +55,12 @@ static int file_write(const char *path, const char *text);
 static int tokens_parse(char *text, struct err *err);
 static char *tokens_print(void);
 static int admin_make(const char *root, struct err *err);
-static int secret_make(char secret[AUTH_SECRET_SIZE]);
-static void secret_hash(const char *secret, uint8_t hash[32]);
 static void hex_print(const uint8_t *bytes, unsigned n, char *text);
 static int write_post(
 	const struct auth_token *token, const char *secret, auth_done *done, void *arg);
 static struct auth_token *token_find(const char *name);
+static bool basic_check(const char *value, struct principal *who);
+static bool protocol_check(const char *list, struct principal *who);
 static int token_check(const struct auth_token *token, struct err *err);
 
 int auth_start(const struct config *config, struct err *err)
@@ -88,64 +90,87 @@ void auth_stop(void)
 
 bool auth_check(const char *secret, struct principal *who)
 {
+	const struct auth_token *found = auth_token_of(secret);
+
+	return found != NULL && auth_token_open(found, who);
+}
+
+const struct auth_token *auth_token_of(const char *secret)
+{
 	const struct auth_token *found = NULL;
-	uint64_t now_ns = rfc3339_now();
 	uint8_t hash[32];
 
-	secret_hash(secret, hash);
+	auth_hash(secret, hash);
 	/* Every token is looked at, whichever matches. */
 	for (unsigned i = 0; i < auth.n; i++)
 		if (CRYPTO_memcmp(auth.tokens[i].hash, hash, sizeof(hash)) == 0)
 			found = &auth.tokens[i];
-	if (found == NULL || found->pending)
-		return false;
-	if (found->expires_ns != 0 && found->expires_ns <= now_ns)
+	return found;
+}
+
+bool auth_token_open(const struct auth_token *token, struct principal *who)
+{
+	if (token->pending || (token->expires_ns != 0 && token->expires_ns <= rfc3339_now()))
 		return false;
 	memset(who, 0, sizeof(*who));
-	snprintf(who->name, sizeof(who->name), "%s", found->name);
-	snprintf(who->account, sizeof(who->account), "%s", found->account);
-	who->role = found->role;
+	snprintf(who->name, sizeof(who->name), "%s", token->name);
+	snprintf(who->account, sizeof(who->account), "%s", token->account);
+	who->role = token->role;
 	return true;
 }
 
-/* "sluice.v1, bearer.SECRET" */
-static bool protocol_check(const char *list, struct principal *who)
+int auth_random(char text[AUTH_SECRET_SIZE])
 {
-	static const char prefix[] = "bearer.";
-	const char *at = strstr(list, prefix);
-	char secret[AUTH_SECRET_SIZE];
-	size_t len;
+	uint8_t bytes[(AUTH_SECRET_SIZE - 1) / 2];
 
-	if (at == NULL)
-		return false;
-	at += sizeof(prefix) - 1;
-	len = strcspn(at, ", \t");
-	if (len >= sizeof(secret))
-		return false;
-	memcpy(secret, at, len);
-	secret[len] = '\0';
-	return auth_check(secret, who);
+	if (RAND_bytes(bytes, sizeof(bytes)) != 1)
+		return -EIO;
+	hex_print(bytes, sizeof(bytes), text);
+	OPENSSL_cleanse(bytes, sizeof(bytes));
+	return 0;
 }
 
-bool auth_request(const struct request *request, unsigned credentials, struct principal *who)
+void auth_hash(const char *text, uint8_t hash[32])
 {
-	const char *value = server_header(request, "Authorization");
+	unsigned len = 32;
 
-	if ((credentials & AUTH_BEARER) != 0 && value != NULL &&
-		strncasecmp(value, "Bearer ", 7) == 0) {
-		value += 7;
-		return auth_check(value + strspn(value, " "), who);
+	/* Without memory for a digest no secret is right: the zero hash is no token's. */
+	if (EVP_Digest(text, strlen(text), hash, &len, EVP_sha256(), NULL) != 1)
+		memset(hash, 0, 32);
+}
+
+enum auth_answer auth_request(
+	const struct request *request, unsigned credentials, struct principal *who)
+{
+	/* The first that is there counts. */
+	static const struct {
+		unsigned credential;
+		const char *header;
+		const char *scheme; /* NULL: the whole value is the secret */
+		bool (*check)(const char *value, struct principal *who);
+	} rows[] = {
+		{AUTH_BEARER, "Authorization", "Bearer", auth_check},
+		{AUTH_BASIC, "Authorization", "Basic", basic_check},
+		{AUTH_TOKEN, "Authorization", "Token", auth_check},
+		{AUTH_KEY, "X-Auth-Key", NULL, auth_check},
+		{AUTH_SERVICE_KEY, "X-Auth-User-Service-Key", NULL, auth_check},
+		{AUTH_COOKIE, "Cookie", NULL, login_check},
+		{AUTH_PROTOCOL, "Sec-WebSocket-Protocol", NULL, protocol_check},
+	};
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *value = server_header(request, rows[i].header);
+		size_t len = rows[i].scheme != NULL ? strlen(rows[i].scheme) : 0;
+
+		if ((credentials & rows[i].credential) == 0 || value == NULL ||
+			(len > 0 && (strncasecmp(value, rows[i].scheme, len) != 0 ||
+					    value[len] != ' ')))
+			continue;
+		value += len;
+		value += len > 0 ? strspn(value, " ") : 0;
+		return rows[i].check(value, who) ? AUTH_GOOD : AUTH_WRONG;
 	}
-	value = server_header(request, "X-Auth-Key");
-	if ((credentials & AUTH_KEY) != 0 && value != NULL)
-		return auth_check(value, who);
-	value = server_header(request, "X-Auth-User-Service-Key");
-	if ((credentials & AUTH_SERVICE_KEY) != 0 && value != NULL)
-		return auth_check(value, who);
-	value = server_header(request, "Sec-WebSocket-Protocol");
-	if ((credentials & AUTH_PROTOCOL) != 0 && value != NULL)
-		return protocol_check(value, who);
-	return false;
+	return AUTH_NONE_GIVEN;
 }
 
 void auth_sha1(const void *data, size_t len, uint8_t hash[AUTH_SHA1_SIZE])
@@ -176,12 +201,12 @@ void auth_token_add(const struct auth_token *wanted, auth_done *done, void *arg)
 		done(NULL, NULL, &err, arg);
 		return;
 	}
-	rc = secret_make(secret);
+	rc = auth_random(secret);
 	if (rc == 0) {
 		*token = *wanted;
 		token->created_ns = rfc3339_now();
 		token->pending = true;
-		secret_hash(secret, token->hash);
+		auth_hash(secret, token->hash);
 		auth.n++;
 		rc = write_post(token, secret, done, arg);
 		if (rc < 0)
@@ -240,6 +265,51 @@ enum role auth_role_parse(const char *name)
 	return ROLE_NONE;
 }
 
+/* RFC 7617: the name is the token's, so that one secret does not work under many names. */
+static bool basic_check(const char *value, struct principal *who)
+{
+	char text[BASIC_TEXT_MAX];
+	size_t len = strlen(value);
+	bool good = false;
+	char *secret;
+	int n;
+
+	/* EVP_DecodeBlock wants whole groups of four, writes three bytes for each and counts the
+	 * padding's zeros, too. */
+	if (len == 0 || len % 4 != 0 || len / 4 * 3 >= sizeof(text))
+		return false;
+	n = EVP_DecodeBlock((unsigned char *)text, (const unsigned char *)value, (int)len);
+	if (n < 0)
+		return false;
+	text[n] = '\0';
+	secret = strchr(text, ':');
+	if (secret != NULL) {
+		*secret++ = '\0';
+		good = auth_check(secret, who) && strcmp(who->name, text) == 0;
+	}
+	OPENSSL_cleanse(text, sizeof(text));
+	return good;
+}
+
+/* "sluice.v1, bearer.SECRET" */
+static bool protocol_check(const char *list, struct principal *who)
+{
+	static const char prefix[] = "bearer.";
+	const char *at = strstr(list, prefix);
+	char secret[AUTH_SECRET_SIZE];
+	size_t len;
+
+	if (at == NULL)
+		return false;
+	at += sizeof(prefix) - 1;
+	len = strcspn(at, ", \t");
+	if (len >= sizeof(secret))
+		return false;
+	memcpy(secret, at, len);
+	secret[len] = '\0';
+	return auth_check(secret, who);
+}
+
 static struct auth_token *token_find(const char *name)
 {
 	for (unsigned i = 0; i < auth.n; i++)
@@ -273,26 +343,6 @@ static int token_check(const struct auth_token *token, struct err *err)
 	return 0;
 }
 
-static int secret_make(char secret[AUTH_SECRET_SIZE])
-{
-	uint8_t bytes[(AUTH_SECRET_SIZE - 1) / 2];
-
-	if (RAND_bytes(bytes, sizeof(bytes)) != 1)
-		return -EIO;
-	hex_print(bytes, sizeof(bytes), secret);
-	OPENSSL_cleanse(bytes, sizeof(bytes));
-	return 0;
-}
-
-static void secret_hash(const char *secret, uint8_t hash[32])
-{
-	unsigned len = 32;
-
-	/* Without memory for a digest no secret is right: the zero hash is no token's. */
-	if (EVP_Digest(secret, strlen(secret), hash, &len, EVP_sha256(), NULL) != 1)
-		memset(hash, 0, 32);
-}
-
 static void hex_print(const uint8_t *bytes, unsigned n, char *text)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -315,7 +365,7 @@ static int admin_make(const char *root, struct err *err)
 	struct auth_token *token = &auth.tokens[0];
 	char path[PATH_SIZE], secret[AUTH_SECRET_SIZE + 1];
 	char *text;
-	int rc = secret_make(secret);
+	int rc = auth_random(secret);
 
 	*token = (struct auth_token){
 		.name = "admin",
@@ -323,7 +373,7 @@ static int admin_make(const char *root, struct err *err)
 		.role = ROLE_ADMIN,
 		.created_ns = rfc3339_now(),
 	};
-	secret_hash(secret, token->hash);
+	auth_hash(secret, token->hash);
 	auth.n = 1;
 	strcat(secret, "\n");
 	/* The secret goes first: killed between the two, the next start makes both anew. */

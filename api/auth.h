@@ -21,11 +21,14 @@
 enum role { ROLE_NONE, ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN };
 
 /* Where a dialect lets its clients put the secret. */
-#define AUTH_BEARER 1U /* Authorization: Bearer SECRET */
-#define AUTH_KEY    2U /* X-Auth-Key: SECRET, X-Auth-Email: anything */
+#define AUTH_BEARER      1U  /* Authorization: Bearer SECRET */
+#define AUTH_KEY         2U  /* X-Auth-Key: SECRET, X-Auth-Email: anything */
+#define AUTH_SERVICE_KEY 4U  /* X-Auth-User-Service-Key: SECRET */
+#define AUTH_BASIC       8U  /* Authorization: Basic, of NAME:SECRET */
+#define AUTH_TOKEN       16U /* Authorization: Token SECRET */
+#define AUTH_COOKIE      32U /* the cookie of a login: login.h */
 /* Sec-WebSocket-Protocol: sluice.v1, bearer.SECRET: all that a browser lets a page say */
-#define AUTH_PROTOCOL    256U
-#define AUTH_SERVICE_KEY 4U /* X-Auth-User-Service-Key: SECRET */
+#define AUTH_PROTOCOL 256U
 
 /* What a token says about its bearer; a copy, good for as long as it is kept. */
 struct principal {
@@ -54,9 +57,20 @@ void auth_stop(void);
 /* The bearer of this secret, if a valid token has it. Takes as long for any wrong secret. */
 bool auth_check(const char *secret, struct principal *who);
 
+/* The token that has this secret, expired or not; NULL: none. */
+const struct auth_token *auth_token_of(const char *secret);
+/* What a token opens now; false: nothing, for it is not in the file yet or has expired. */
+bool auth_token_open(const struct auth_token *token, struct principal *who);
+
+/* 256 random bits as hex digits, and SHA-256. 0 or -EIO. */
+int auth_random(char text[AUTH_SECRET_SIZE]);
+void auth_hash(const char *text, uint8_t hash[32]);
+
 struct request;
-/* As above with the secret that the request carries where credentials allow; false without one. */
-bool auth_request(const struct request *request, unsigned credentials, struct principal *who);
+/* As above with the secret that the request carries where credentials allow. */
+enum auth_answer { AUTH_NONE_GIVEN, AUTH_WRONG, AUTH_GOOD };
+enum auth_answer auth_request(
+	const struct request *request, unsigned credentials, struct principal *who);
 
 /* May this principal see what belongs to account, and act for it? */
 bool auth_sees(const struct principal *who, const char *account);

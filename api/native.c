@@ -5,8 +5,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "config/log.h"
 #include "control/session.h"
@@ -78,32 +78,6 @@ static void err_reply(struct request *request, const struct err *err)
 	route_error(request, status, err);
 }
 
-/*
- * A body that says that it is something else is not taken for JSON (415). What curl -d says when
- * nobody tells it otherwise is let through: no browser sends our Authorization with a form.
- */
-static bool body_is_json(struct request *request)
-{
-	static const char *const types[] = {
-		"application/json", "application/x-www-form-urlencoded"};
-	const char *type = server_header(request, "Content-Type");
-	struct err err;
-	size_t len;
-
-	if (request->body_len == 0 || type == NULL)
-		return true;
-	len = strcspn(type, "; \t");
-	for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-		if (len == strlen(types[i]) && strncasecmp(type, types[i], len) == 0)
-			return true;
-	if (len > 5 && strncasecmp(type + len - 5, "+json", 5) == 0)
-		return true;
-	err_set(&err, EINVAL, NULL, "the body must be application/json, not \"%.*s\"",
-		(int)(len < 60 ? len : 60), type);
-	route_error(request, 415, &err);
-	return false;
-}
-
 /* The capture that the path names, if its asker may see it; else 404 is answered and NULL returned.
  */
 static struct session *capture_find(struct request *request)
@@ -157,7 +131,7 @@ static void captures_create(struct request *request)
 	json_t *document = NULL;
 	struct err err;
 
-	if (!body_is_json(request))
+	if (!route_body_is_json(request))
 		return;
 	if (native_spec_decode(request->body, request->body_len, native_config, &request->who,
 		    &spec, &document, &err) < 0)
@@ -257,21 +231,66 @@ static void capture_stop(struct request *request)
 		session_stop(session, END_stopped, capture_changed, request);
 }
 
+/* A change of limits comes first, for it may be refused; then name and notes, which may not. */
+struct change {
+	struct request *request;
+	struct native_patch patch;
+	json_t *document; /* what the patch's texts live in */
+};
+
+static void limits_changed(struct session *session, const struct err *err, void *arg)
+{
+	struct change *change = arg;
+
+	if (session != NULL && (change->patch.name != NULL || change->patch.notes != NULL))
+		session_update(session, change->patch.name, change->patch.notes, capture_changed,
+			change->request);
+	else
+		capture_changed(session, err, change->request);
+	json_decref(change->document);
+	free(change);
+}
+
+static void limits_change(
+	struct session *session, const struct native_patch *patch, struct change *change)
+{
+	struct session_info info;
+
+	session_info(session, &info);
+	session_limits_change(session,
+		patch->limit_packets != NATIVE_LIMIT_KEPT ? patch->limit_packets
+							  : info.limit_packets,
+		patch->limit_ns != NATIVE_LIMIT_KEPT ? patch->limit_ns : info.limit_ns,
+		limits_changed, change);
+}
+
 static void capture_change(struct request *request)
 {
 	struct session *session = capture_find(request);
-	const char *name = NULL, *notes = NULL;
-	json_t *document = NULL;
+	struct change *change;
 	struct err err;
 
-	if (session == NULL || !body_is_json(request))
+	if (session == NULL || !route_body_is_json(request))
 		return;
-	if (native_patch_decode(request->body, request->body_len, &name, &notes, &document, &err) <
-		0)
+	change = calloc(1, sizeof(*change));
+	if (change == NULL) {
+		err_set(&err, ENOMEM, NULL, "no memory");
 		err_reply(request, &err);
-	else
-		session_update(session, name, notes, capture_changed, request);
-	json_decref(document);
+		return;
+	}
+	change->request = request;
+	if (native_patch_decode(
+		    request->body, request->body_len, &change->patch, &change->document, &err) < 0)
+		err_reply(request, &err);
+	else if (change->patch.limit_packets != NATIVE_LIMIT_KEPT ||
+		 change->patch.limit_ns != NATIVE_LIMIT_KEPT) {
+		limits_change(session, &change->patch, change);
+		return;
+	} else
+		session_update(
+			session, change->patch.name, change->patch.notes, capture_changed, request);
+	json_decref(change->document);
+	free(change);
 }
 
 static void capture_deleted(struct session *session, const struct err *err, void *arg)
@@ -395,7 +414,7 @@ static void token_create(struct request *request)
 	struct auth_token token;
 	struct err err;
 
-	if (!body_is_json(request))
+	if (!route_body_is_json(request))
 		return;
 	if (native_token_decode(request->body, request->body_len, native_config, &token, &err) < 0)
 		err_reply(request, &err);

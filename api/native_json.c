@@ -98,15 +98,32 @@ static const struct json_field request_fields[] = {
 };
 static const struct json_shape request_shape = {JSON_SHAPE_FIELDS(request_fields)};
 
-struct native_patch {
-	const char *name, *notes;
+struct native_patch_limits {
+	uint64_t packets;
+	double seconds; /* negative: not given */
 };
 
+struct native_patch_request {
+	const char *name, *notes;
+	struct native_patch_limits limits;
+};
+
+/* Limits of bytes are taken from a file whose size is fixed at its start. */
+static const struct json_field patch_limits_fields[] = {
+	{"packets", JSON_KIND_INTEGER, offsetof(struct native_patch_limits, packets),
+		.max = INT64_MAX, .help = "packets kept in all; 0 = no limit"},
+	{"seconds", JSON_KIND_NUMBER, offsetof(struct native_patch_limits, seconds),
+		.max = SECONDS_MAX, .help = "time from the start; 0 = no limit"},
+};
+static const struct json_shape patch_limits_shape = {JSON_SHAPE_FIELDS(patch_limits_fields)};
+
 static const struct json_field patch_fields[] = {
-	{"name", JSON_KIND_LINES, offsetof(struct native_patch, name), .max = SESSION_NAME_MAX - 1,
-		.help = "a name for people"},
-	{"notes", JSON_KIND_LINES, offsetof(struct native_patch, notes),
+	{"name", JSON_KIND_LINES, offsetof(struct native_patch_request, name),
+		.max = SESSION_NAME_MAX - 1, .help = "a name for people"},
+	{"notes", JSON_KIND_LINES, offsetof(struct native_patch_request, notes),
 		.max = SESSION_NOTES_MAX - 1, .help = "text for people"},
+	{"limits", JSON_KIND_OBJECT, offsetof(struct native_patch_request, limits),
+		.shape = &patch_limits_shape, .help = "what ends the capture, while it runs"},
 };
 static const struct json_shape patch_shape = {JSON_SHAPE_FIELDS(patch_fields)};
 
@@ -135,6 +152,14 @@ static int output_refuse_later(const json_t *document, struct err *err);
 static int sampling_check(const struct native_sampling *sampling, struct err *err);
 static int ports_decode(const struct json_texts *names, const struct config *config,
 	const struct principal *who, struct session_spec *spec, struct err *err);
+
+/* A limit of any time at all is never 0, which would be no limit. */
+static uint64_t limit_ns(double seconds)
+{
+	uint64_t ns = (uint64_t)(seconds * NS_PER_S + 0.5);
+
+	return seconds > 0 && ns == 0 ? 1 : ns;
+}
 
 int native_spec_decode(const char *body, size_t len, const struct config *config,
 	const struct principal *who, struct session_spec *spec, json_t **document, struct err *err)
@@ -166,27 +191,30 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 	spec->direction = request.direction;
 	spec->limit_packets = request.limits.packets;
 	spec->limit_bytes = request.limits.bytes;
-	spec->limit_ns = (uint64_t)(request.limits.seconds * NS_PER_S + 0.5);
-	if (request.limits.seconds > 0 && spec->limit_ns == 0)
-		spec->limit_ns = 1; /* 0 would be no limit */
+	spec->limit_ns = limit_ns(request.limits.seconds);
 	spec->limit_file_bytes = request.limits.file_bytes;
 	spec->output = request.output.type;
 	spec->vendor = NULL;
 	return 0;
 }
 
-int native_patch_decode(const char *body, size_t len, const char **name, const char **notes,
-	json_t **document, struct err *err)
+int native_patch_decode(const char *body, size_t len, struct native_patch *patch, json_t **document,
+	struct err *err)
 {
-	struct native_patch patch = {0};
+	struct native_patch_request request = {
+		.limits = {.packets = NATIVE_LIMIT_KEPT, .seconds = -1},
+	};
 	int rc;
 
 	*document = body_parse(body, len, err);
 	if (*document == NULL)
 		return -EINVAL;
-	rc = json_decode(*document, &patch_shape, &patch, err);
-	*name = patch.name;
-	*notes = patch.notes;
+	rc = json_decode(*document, &patch_shape, &request, err);
+	patch->name = request.name;
+	patch->notes = request.notes;
+	patch->limit_packets = request.limits.packets;
+	patch->limit_ns =
+		request.limits.seconds < 0 ? NATIVE_LIMIT_KEPT : limit_ns(request.limits.seconds);
 	return rc;
 }
 

@@ -17,9 +17,15 @@
 int native_spec_decode(const char *body, size_t len, const struct config *config,
 	const struct principal *who, struct session_spec *spec, json_t **document, struct err *err);
 
-/* PATCH: name and notes, NULL where not given. */
-int native_patch_decode(const char *body, size_t len, const char **name, const char **notes,
-	json_t **document, struct err *err);
+/* PATCH: what is not given is NULL or NATIVE_LIMIT_KEPT. */
+#define NATIVE_LIMIT_KEPT UINT64_MAX
+struct native_patch {
+	const char *name, *notes;
+	uint64_t limit_packets;
+	uint64_t limit_ns;
+};
+int native_patch_decode(const char *body, size_t len, struct native_patch *patch, json_t **document,
+	struct err *err);
 
 /* POST /tokens. */
 int native_token_decode(const char *body, size_t len, const struct config *config,

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "config/log.h"
 #include "api/cloudflare.h"
@@ -30,7 +31,7 @@ static const struct config *route_config;
 
 static bool path_matches(const char *pattern, const char *const *segments, unsigned n);
 static void method_refuse(struct request *request, unsigned allowed);
-static bool bearer_check(struct request *request);
+static bool principal_check(struct request *request);
 static bool params_check(struct request *request);
 
 void route_start(const struct config *config)
@@ -49,7 +50,7 @@ void route_dispatch(struct request *request)
 		route_error(request, 404, &none);
 	else if (request->route == NULL)
 		method_refuse(request, allowed);
-	else if ((request->route->role == ROLE_NONE || bearer_check(request)) &&
+	else if ((request->route->role == ROLE_NONE || principal_check(request)) &&
 		 params_check(request))
 		request->route->handle(request);
 }
@@ -107,6 +108,28 @@ void route_error(struct request *request, int status, const struct err *err)
 	else
 		server_reply(request, status, request->vendor->error_type, text, strlen(text));
 	free(text);
+}
+
+bool route_body_is_json(struct request *request)
+{
+	static const char *const types[] = {
+		"application/json", "application/x-www-form-urlencoded"};
+	const char *type = server_header(request, "Content-Type");
+	struct err err;
+	size_t len;
+
+	if (request->body_len == 0 || type == NULL)
+		return true;
+	len = strcspn(type, "; \t");
+	for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (len == strlen(types[i]) && strncasecmp(type, types[i], len) == 0)
+			return true;
+	if (len > 5 && strncasecmp(type + len - 5, "+json", 5) == 0)
+		return true;
+	err_set(&err, EINVAL, NULL, "the body must be application/json, not \"%.*s\"",
+		(int)(len < 60 ? len : 60), type);
+	route_error(request, 415, &err);
+	return false;
 }
 
 int route_status(const struct err *err)
@@ -205,13 +228,22 @@ static void method_refuse(struct request *request, unsigned allowed)
 }
 
 /* Fill request->who, or answer 401 or 403. */
-static bool bearer_check(struct request *request)
+static bool principal_check(struct request *request)
 {
+	const struct vendor *vendor = request->vendor;
 	enum role role = request->route->role;
+	enum auth_answer answer;
 	struct err err;
 
-	if (!auth_request(request, request->vendor->credentials, &request->who)) {
-		server_header_add(request, "WWW-Authenticate", "Bearer realm=\"sluice\"");
+	answer = auth_request(request, vendor->credentials, &request->who);
+	if (answer == AUTH_WRONG && vendor->wrong_is_403) {
+		err_set(&err, EPERM, NULL, "the credentials are not those of a valid token");
+		route_error(request, 403, &err);
+		return false;
+	}
+	if (answer != AUTH_GOOD) {
+		server_header_add(request, "WWW-Authenticate", "%s",
+			vendor->challenge != NULL ? vendor->challenge : "Bearer realm=\"sluice\"");
 		err_set(&err, EACCES, NULL, "a valid token is required");
 		route_error(request, 401, &err);
 		return false;

@@ -29,6 +29,8 @@ struct vendor {
 	/* The body of an error that no handler of the vendor made; err may be all zero. */
 	json_t *(*error)(int status, const struct err *err);
 	const char *error_type; /* its Content-Type */
+	const char *challenge;  /* WWW-Authenticate of a 401; NULL: Bearer */
+	bool wrong_is_403;      /* 401 without credentials only, 403 with wrong ones */
 	bool strict;            /* unknown and repeated query parameters are errors */
 };
 
@@ -47,6 +49,13 @@ const struct route *route_find(const struct request *request, unsigned *allowed)
 
 /* Answer with the vendor's error body. status of an err: see route_status. */
 void route_error(struct request *request, int status, const struct err *err);
+
+/*
+ * A body that says that it is something else is not taken for JSON: false, and 415 is answered. What
+ * curl -d says when nobody tells it otherwise is let through: no browser sends our credentials with a
+ * form.
+ */
+bool route_body_is_json(struct request *request);
 
 /* HTTP status of err->code. */
 int route_status(const struct err *err);

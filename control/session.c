@@ -38,7 +38,8 @@ void session_fini(void)
 	struct session *session;
 
 	while ((session = table_newest()) != NULL) {
-		session_deleters_tell(session, &(struct err){.code = EAGAIN, .text = "stopping"});
+		session_closed_tell_gone(
+			session, &(struct err){.code = EAGAIN, .text = "stopping"});
 		table_remove(session);
 		session_free(session);
 	}
@@ -83,6 +84,14 @@ void session_stop(struct session *session, enum end_reason reason, session_done 
 	}
 }
 
+void session_closed_wait(struct session *session, session_done *done, void *arg)
+{
+	if (session_state_closed(session->state))
+		done(session, &no_error, arg);
+	else
+		session_waiter_add(&session->closed, done, arg);
+}
+
 void session_delete(struct session *session, session_done *done, void *arg)
 {
 	struct session_waiter *waiter = calloc(1, sizeof(*waiter));
@@ -98,6 +107,41 @@ void session_delete(struct session *session, session_done *done, void *arg)
 		return;
 	}
 	session_job_delete(session, waiter);
+}
+
+void session_limits_change(struct session *session, uint64_t limit_packets, uint64_t limit_ns,
+	session_done *done, void *arg)
+{
+	const struct session_spec spec = {
+		.n_ports = session->n_ports,
+		.filter = session->filter,
+		.limit_packets = limit_packets,
+		.limit_ns = limit_ns,
+		.limit_bytes = session->limit_bytes,
+		.limit_file_bytes = session->limit_file_bytes,
+	};
+	struct err err = {0};
+	struct ledger ledger;
+
+	if (session->state != SESSION_running)
+		err_set(&err, EBUSY, NULL, "the capture is %s: limits change only while it runs",
+			session_state_name(session->state));
+	else if (spec_limits_check(&spec, sessions.config, &err) == 0 &&
+		 tap_limits_set(session->run->tap, limit_packets, limit_ns) != 0)
+		err_set(&err, EINVAL, "limits.packets",
+			"cannot be set now: this capture began without a limit of packets or "
+			"bytes");
+	if (err.code != 0) {
+		done(NULL, &err, arg);
+		return;
+	}
+	session->limit_packets = limit_packets;
+	session->limit_ns = limit_ns;
+	session_time_set(session);
+	tap_ledger(session->run->tap, &ledger);
+	if (limit_packets != 0 && ledger.accepted >= limit_packets)
+		tap_end_raise(session->run->tap, END_packet_limit);
+	session_job_record(session, done, arg);
 }
 
 void session_update(
@@ -370,15 +414,17 @@ void session_waiters_tell(
 	}
 }
 
-void session_deleters_tell(struct session *session, const struct err *err)
+void session_closed_tell_gone(struct session *session, const struct err *err)
 {
 	while (session->closed != NULL) {
 		struct session_waiter *closed = session->closed;
-		struct session_waiter *waiter = closed->arg;
+		struct session_waiter *waiter =
+			closed->done == delete_closed ? closed->arg : closed;
 
 		session->closed = closed->next;
 		waiter->done(NULL, err, waiter->arg);
-		free(waiter);
+		if (waiter != closed)
+			free(waiter);
 		free(closed);
 	}
 }

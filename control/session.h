@@ -120,9 +120,23 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
  */
 void session_stop(struct session *session, enum end_reason reason, session_done *done, void *arg);
 
+/*
+ * done comes once the session is closed: merged, too, where that is to be done; at once if it is.
+ * done(NULL, err or NULL, arg) if it never came to be.
+ */
+void session_closed_wait(struct session *session, session_done *done, void *arg);
+
 /* Stop if needed, remove the files and the record; then done(NULL, NULL, arg) or done(NULL, err,
  * arg). */
 void session_delete(struct session *session, session_done *done, void *arg);
+
+/*
+ * Other limits than it began with, of packets in all and of time since its start (0 = none), while it
+ * runs; then the record is written and done called. What is reached already ends it. err: EBUSY when
+ * it does not run, EINVAL "limits.packets", "limits.seconds", EPERM "limits".
+ */
+void session_limits_change(struct session *session, uint64_t limit_packets, uint64_t limit_ns,
+	session_done *done, void *arg);
 
 /* Change name and/or notes (NULL = leave), write the record, then done. */
 void session_update(struct session *session, const char *name, const char *notes,

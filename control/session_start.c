@@ -244,16 +244,27 @@ static void start_publish(struct session *session)
 	run->start_wait.done = start_published;
 	run->start_pending = true;
 	publish_soon(&run->start_wait);
-	if (session->limit_ns != 0) {
-		const struct timeval limit = {
-			.tv_sec = (time_t)(session->limit_ns / CLOCK_NS_PER_S),
-			.tv_usec = (suseconds_t)(session->limit_ns % CLOCK_NS_PER_S / 1000),
-		};
-
-		run->time_event = event_new(sessions.base, -1, 0, time_over, session);
-		event_add(run->time_event, &limit);
-	}
+	run->start_ns = clock_monotonic_ns();
+	session_time_set(session);
 	session_state_set(session, SESSION_running);
+}
+
+void session_time_set(struct session *session)
+{
+	struct session_run *run = session->run;
+	const uint64_t gone_ns = clock_monotonic_ns() - run->start_ns;
+	const uint64_t left_ns = session->limit_ns > gone_ns ? session->limit_ns - gone_ns : 0;
+	const struct timeval left = {
+		.tv_sec = (time_t)(left_ns / CLOCK_NS_PER_S),
+		.tv_usec = (suseconds_t)(left_ns % CLOCK_NS_PER_S / 1000),
+	};
+
+	if (run->time_event == NULL)
+		run->time_event = event_new(sessions.base, -1, 0, time_over, session);
+	if (session->limit_ns != 0)
+		event_add(run->time_event, &left);
+	else
+		event_del(run->time_event);
 }
 
 /* Every lcore polls for it now: what is sent after the answer is captured. */
@@ -309,7 +320,7 @@ static void fail_free(struct session *session)
 	table_remove(session);
 	session_waiters_tell(&run->started, NULL, &err);
 	session_waiters_tell(&session->stopped, NULL, &err);
-	session_deleters_tell(session, NULL); /* what is to be deleted never came to be */
+	session_closed_tell_gone(session, NULL); /* what is to be deleted never came to be */
 	session_run_free(run);
 	session->orphan = true;
 	if (session->n_jobs == 0)

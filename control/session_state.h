@@ -28,6 +28,7 @@ struct session_run {
 	struct filter *filter;
 	struct event *filter_event;
 	struct event *time_event;
+	uint64_t start_ns;        /* monotonic; when the limit of time began to run */
 	struct event *stop_event; /* a stop waits for what the sources still hold */
 	enum end_reason stop_reason;
 	unsigned n_acquired; /* ports started for us so far */
@@ -78,7 +79,7 @@ struct session {
 
 	struct session_run *run;
 	struct session_waiter *stopped; /* told when state is past stopping */
-	struct session_waiter *closed;  /* told when state is closed (a delete waits for it) */
+	struct session_waiter *closed;  /* told when state is closed (deletes wait for it, too) */
 	struct session_waiter *deleters;
 
 	/* table.c's own */
@@ -112,6 +113,8 @@ extern struct sessions sessions;
  * waiter in run->started is told how it went. */
 struct session *session_start_new(const struct session_spec *spec);
 void session_start_begin(struct session *session);
+/* Have the session end by its limit of time, as it is now. */
+void session_time_set(struct session *session);
 
 /* session_end.c: end a running session once what its sources still hold has been taken in; push it on
  * after an engine event; finish it when nothing is outstanding any more. */
@@ -133,8 +136,8 @@ void session_job_delete(struct session *session, struct session_waiter *waiter);
 void session_waiter_add(struct session_waiter **list, session_done *done, void *arg);
 void session_waiters_tell(
 	struct session_waiter **list, struct session *session, const struct err *err);
-/* A session goes that was never closed: tell those who wait for that to delete it. */
-void session_deleters_tell(struct session *session, const struct err *err);
+/* A session goes that was never closed: tell those who wait for that. */
+void session_closed_tell_gone(struct session *session, const struct err *err);
 int session_text_set(char **member, const char *text);
 /* Its id as text, for the log; lives until the next call. */
 const char *session_id_text(const struct session *session);

@@ -16,8 +16,6 @@
 #define HEADER_BLOCK_MAX (FILTER_EXPRESSION_MAX + CONFIG_TEXT_MAX + 1024)
 
 static int ports_check(const struct session_spec *spec, struct err *err);
-static int limits_check(
-	const struct session_spec *spec, const struct config *config, struct err *err);
 static size_t section_put(void *buf, size_t size);
 static size_t interface_put(void *buf, size_t size, const struct session_spec *spec, unsigned i);
 static void cpu_read(char *text, size_t size);
@@ -45,7 +43,32 @@ int spec_check(const struct session_spec *spec, const struct config *config, str
 			(unsigned long long)spec->sample_n, UINT32_MAX);
 	if (ports_check(spec, err) != 0)
 		return -err->code;
-	return limits_check(spec, config, err);
+	return spec_limits_check(spec, config, err);
+}
+
+int spec_limits_check(const struct session_spec *spec, const struct config *config, struct err *err)
+{
+	const uint64_t least = (spec->n_ports + 1) * 512 + spec->n_ports * PCAPNG_STATISTICS_MAX +
+			       (spec->filter != NULL ? strlen(spec->filter) * spec->n_ports : 0);
+
+	if (spec->limit_ns > LIMIT_NS_MAX)
+		return err_set(err, EINVAL, "limits.seconds", "%llu is out of range: at most %llu",
+			(unsigned long long)(spec->limit_ns / CLOCK_NS_PER_S),
+			(unsigned long long)(LIMIT_NS_MAX / CLOCK_NS_PER_S));
+	if (spec->limit_packets > INT64_MAX || spec->limit_bytes > INT64_MAX ||
+		spec->limit_file_bytes > INT64_MAX)
+		return err_set(err, EINVAL, "limits", "at most 9223372036854775807 is allowed");
+	if (spec->limit_file_bytes != 0 && spec->limit_file_bytes < least)
+		return err_set(err, EINVAL, "limits.file_bytes",
+			"%llu is too small: a file with its headers and statistics needs at least "
+			"%llu",
+			(unsigned long long)spec->limit_file_bytes, (unsigned long long)least);
+	if (!config->capture.endless && spec->limit_ns == 0 && spec->limit_packets == 0 &&
+		spec->limit_bytes == 0 && spec->limit_file_bytes == 0)
+		return err_set(err, EINVAL, "limits",
+			"this host wants a limit of packets, bytes, seconds or file_bytes "
+			"(capture.endless = no)");
+	return 0;
 }
 
 void *spec_header(const struct session_spec *spec, size_t *len)
@@ -84,32 +107,6 @@ static int ports_check(const struct session_spec *spec, struct err *err)
 				"restart the daemon when it is back",
 				port->config->name);
 	}
-	return 0;
-}
-
-static int limits_check(
-	const struct session_spec *spec, const struct config *config, struct err *err)
-{
-	const uint64_t least = (spec->n_ports + 1) * 512 + spec->n_ports * PCAPNG_STATISTICS_MAX +
-			       (spec->filter != NULL ? strlen(spec->filter) * spec->n_ports : 0);
-
-	if (spec->limit_ns > LIMIT_NS_MAX)
-		return err_set(err, EINVAL, "limits.seconds", "%llu is out of range: at most %llu",
-			(unsigned long long)(spec->limit_ns / CLOCK_NS_PER_S),
-			(unsigned long long)(LIMIT_NS_MAX / CLOCK_NS_PER_S));
-	if (spec->limit_packets > INT64_MAX || spec->limit_bytes > INT64_MAX ||
-		spec->limit_file_bytes > INT64_MAX)
-		return err_set(err, EINVAL, "limits", "at most 9223372036854775807 is allowed");
-	if (spec->limit_file_bytes != 0 && spec->limit_file_bytes < least)
-		return err_set(err, EINVAL, "limits.file_bytes",
-			"%llu is too small: a file with its headers and statistics needs at least "
-			"%llu",
-			(unsigned long long)spec->limit_file_bytes, (unsigned long long)least);
-	if (!config->capture.endless && spec->limit_ns == 0 && spec->limit_packets == 0 &&
-		spec->limit_bytes == 0 && spec->limit_file_bytes == 0)
-		return err_set(err, EINVAL, "limits",
-			"this host wants a limit of packets, bytes, seconds or file_bytes "
-			"(capture.endless = no)");
 	return 0;
 }
 

@@ -14,6 +14,10 @@
 /* 0, or -errno with err. The filter is not compiled here. */
 int spec_check(const struct session_spec *spec, const struct config *config, struct err *err);
 
+/* The limits of spec alone, for its ports and filter. */
+int spec_limits_check(
+	const struct session_spec *spec, const struct config *config, struct err *err);
+
 /*
  * The file's header: section and one interface block per port, in spec order. malloc'ed; *len its
  * length. NULL without memory.

@@ -146,9 +146,8 @@ void engine_tap_add(struct tap *tap)
 {
 	/* Packets are stamped by either clock, and what comes from now on must not look older. */
 	tap->start_ns = RTE_MIN(clock_wall_ns(), clock_tsc_to_ns(rte_rdtsc()));
-	if (tap->spec.limit_ns != 0)
-		tap->deadline_tsc = rte_rdtsc() + (uint64_t)((double)tap->spec.limit_ns *
-							     clock_tsc_hz() / CLOCK_NS_PER_S);
+	tap->start_tsc = rte_rdtsc();
+	tap->deadline_tsc = tap_deadline(tap, tap->spec.limit_ns);
 	for (unsigned i = 0; i < tap->n_lanes; i++)
 		writer_wake(tap->lanes[i].writer);
 	rx_set_tap_add(tap);

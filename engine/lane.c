@@ -71,7 +71,7 @@ void lane_offer(struct lane *lane, const struct burst *burst, uint64_t mask, uns
 		&tap->sample_count, burst, mask);
 	if (kept != mask)
 		COUNTER_ADD(lane->sampled_out, n_passed - __builtin_popcountll(kept));
-	if (unlikely(now_tsc >= tap->deadline_tsc)) {
+	if (unlikely(now_tsc >= __atomic_load_n(&tap->deadline_tsc, __ATOMIC_RELAXED))) {
 		COUNTER_ADD(lane->over_limit, __builtin_popcountll(kept));
 		lane->closed = true;
 		tap_end_set(tap, END_time_limit);

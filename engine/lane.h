@@ -98,8 +98,9 @@ struct tap {
 	struct lane **lane_of; /* by lane slot of the engine; NULL where the tap has none */
 
 	/* set by control in engine_tap_add, then constant */
-	uint64_t start_ns;     /* wall clock: older packets are not this session's */
-	uint64_t deadline_tsc; /* UINT64_MAX = none */
+	uint64_t start_ns; /* wall clock: older packets are not this session's */
+	uint64_t start_tsc;
+	uint64_t deadline_tsc; /* UINT64_MAX = none; tap_limits_set may move it: atomic */
 
 	/* control's own */
 	enum { TAP_NEW, TAP_LIVE, TAP_ENDING, TAP_GONE } phase;
@@ -131,6 +132,9 @@ void lane_flush(struct lane *lane);
 
 /* lcore: hand over the last block and END; afterwards the lane is the writer's. Idempotent. */
 void lane_end(struct lane *lane);
+
+/* When a tap with this limit of time ends. */
+uint64_t tap_deadline(const struct tap *tap, uint64_t limit_ns);
 
 /* Any thread, not from inside a burst's loop: raise the tap's end; wakes control the first time. */
 void tap_end_set(struct tap *tap, enum end_reason reason);

@@ -8,13 +8,18 @@ static unsigned take_packets(int64_t *left, unsigned n, bool *last);
 
 void limit_init(struct limit *limit, uint64_t packets, uint64_t bytes, uint64_t file_bytes)
 {
-	limit->packets_on = packets != 0;
 	limit->bytes_on = bytes != 0;
 	limit->file_on = file_bytes != 0;
-	limit->on = limit->packets_on || limit->bytes_on || limit->file_on;
-	limit->packets = packets;
+	limit->packets_on = packets != 0 || limit->bytes_on || limit->file_on;
+	limit->on = limit->packets_on;
+	limit->packets = packets != 0 ? (int64_t)packets : INT64_MAX;
 	limit->bytes = bytes;
 	limit->file_bytes = file_bytes;
+}
+
+void limit_packets_add(struct limit *limit, int64_t n)
+{
+	__atomic_fetch_add(&limit->packets, n, __ATOMIC_RELAXED);
 }
 
 unsigned limit_take(struct limit *limit, const uint32_t *cap_len, const uint32_t *framed_len,

@@ -14,7 +14,7 @@
 #include "engine/tap.h"
 
 struct limit {
-	bool on; /* constant; any of the three below is limited */
+	bool on; /* constant; any of the three below is limited; packets are counted then */
 	bool packets_on;
 	bool bytes_on;
 	bool file_on;
@@ -24,6 +24,9 @@ struct limit {
 };
 
 void limit_init(struct limit *limit, uint64_t packets, uint64_t bytes, uint64_t file_bytes);
+
+/* Control thread, while lanes take places: so many packets more, or fewer, in all. Only where on. */
+void limit_packets_add(struct limit *limit, int64_t n);
 
 /*
  * lcore. Places for n packets with these captured and framed lengths, in order: returns how many of

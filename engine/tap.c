@@ -115,6 +115,29 @@ void tap_end_raise(struct tap *tap, enum end_reason reason)
 	tap_end_set(tap, reason);
 }
 
+int tap_limits_set(struct tap *tap, uint64_t limit_packets, uint64_t limit_ns)
+{
+	const int64_t was =
+		tap->spec.limit_packets != 0 ? (int64_t)tap->spec.limit_packets : INT64_MAX;
+	const int64_t is = limit_packets != 0 ? (int64_t)limit_packets : INT64_MAX;
+
+	if (was != is && !tap->limit.on)
+		return -ENOTSUP;
+	tap->spec.limit_packets = limit_packets;
+	tap->spec.limit_ns = limit_ns;
+	if (was != is)
+		limit_packets_add(&tap->limit, is - was);
+	__atomic_store_n(&tap->deadline_tsc, tap_deadline(tap, limit_ns), __ATOMIC_RELAXED);
+	return 0;
+}
+
+uint64_t tap_deadline(const struct tap *tap, uint64_t limit_ns)
+{
+	if (limit_ns == 0)
+		return UINT64_MAX;
+	return tap->start_tsc + (uint64_t)((double)limit_ns * clock_tsc_hz() / CLOCK_NS_PER_S);
+}
+
 void tap_end_set(struct tap *tap, enum end_reason reason)
 {
 	int none = END_none;

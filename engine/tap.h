@@ -109,6 +109,13 @@ int tap_sink_error(const struct tap *tap);
 /* Control thread. Raise the end (a user's stop, a timer, shutdown); the first reason stays. */
 void tap_end_raise(struct tap *tap, enum end_reason reason);
 
+/*
+ * Control thread, while it is live: other limits than it began with, of packets in all and of time
+ * since its start; 0 = none. -ENOTSUP: of packets, for a tap that began without a limit of packets
+ * or bytes, and so never counted places.
+ */
+int tap_limits_set(struct tap *tap, uint64_t limit_packets, uint64_t limit_ns);
+
 /* Any thread. All lanes settled: nothing in flight, counters frozen, file length final. */
 bool tap_drained(const struct tap *tap);
 

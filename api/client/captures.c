@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * Commands on captures that are there: list, show, stop, watch, download, packets, delete.
+ * Commands on captures that are there: list, show, change, stop, watch, download, packets, delete.
  */
 #include "api/client/client.h"
 
@@ -35,7 +35,24 @@ struct packets_options {
 	uint64_t limit;
 };
 
+/* Texts, so that 0 and nothing can be told apart. */
+struct change_options {
+	const char *name;
+	const char *notes;
+	const char *packets;
+	const char *seconds;
+};
+
 static const struct flag no_flags[] = {{0}};
+static const struct flag change_flags[] = {
+	{0, "name", "TEXT", FLAG_TEXT, offsetof(struct change_options, name), "a name for people"},
+	{0, "notes", "TEXT", FLAG_TEXT, offsetof(struct change_options, notes), "what this is for"},
+	{'c', "packets", "N", FLAG_TEXT, offsetof(struct change_options, packets),
+		"while it runs: end after exactly N packets in all; 0 is no limit"},
+	{0, "seconds", "N", FLAG_TEXT, offsetof(struct change_options, seconds),
+		"while it runs: end N seconds after its start; 0 is no limit"},
+	{0},
+};
 static const struct flag list_flags[] = {
 	{0, "state", "STATE", FLAG_TEXT, offsetof(struct list_options, state), "only these"},
 	{'n', "limit", "N", FLAG_COUNT, offsetof(struct list_options, limit),
@@ -60,6 +77,7 @@ static const struct flag packets_flags[] = {
 
 static int list_run(struct client *client, const void *options, unsigned n_words, char **words);
 static int show_run(struct client *client, const void *options, unsigned n_words, char **words);
+static int change_run(struct client *client, const void *options, unsigned n_words, char **words);
 static int stop_run(struct client *client, const void *options, unsigned n_words, char **words);
 static int watch_run(struct client *client, const void *options, unsigned n_words, char **words);
 static int download_run(struct client *client, const void *options, unsigned n_words, char **words);
@@ -72,6 +90,8 @@ const struct command list_command = {
 	"list", "", 0, 0, "captures, newest first", list_flags, list_run};
 const struct command show_command = {
 	"show", "ID...", 1, CLIENT_WORDS_MAX, "one capture with its ledger", no_flags, show_run};
+const struct command change_command = {"change", "ID", 1, 1,
+	"another name, notes, or limits while it runs", change_flags, change_run};
 const struct command stop_command = {"stop", "ID...", 1, CLIENT_WORDS_MAX,
 	"end captures; what they accepted is in their files then", no_flags, stop_run};
 const struct command watch_command = {
@@ -403,6 +423,53 @@ static int packets_run(struct client *client, const void *options, unsigned n_wo
 	}
 	table_print(&table);
 	json_decref(answer);
+	return rc;
+}
+
+static bool number_put(json_t *object, const char *name, const char *text)
+{
+	json_t *number = text != NULL ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+
+	if (text == NULL)
+		return true;
+	if (!json_is_number(number)) {
+		json_decref(number);
+		client_fail(CLIENT_USAGE, "--%s: \"%s\" is no number", name, text);
+		return false;
+	}
+	json_object_set_new(object, name, number);
+	return true;
+}
+
+static bool text_put(json_t *object, const char *name, const char *text)
+{
+	if (text == NULL || json_object_set_new(object, name, json_string(text)) == 0)
+		return true;
+	client_fail(CLIENT_USAGE, "--%s: is not valid UTF-8", name);
+	return false;
+}
+
+static int change_run(struct client *client, const void *options, unsigned n_words, char **words)
+{
+	const struct change_options *change = options;
+	json_t *patch = json_object(), *limits = json_object(), *capture = NULL;
+	char *path = http_capture_path(words[0], "");
+	int rc = CLIENT_USAGE;
+
+	if (!text_put(patch, "name", change->name) || !text_put(patch, "notes", change->notes) ||
+		!number_put(limits, "packets", change->packets) ||
+		!number_put(limits, "seconds", change->seconds))
+		goto out;
+	if (json_object_size(limits) > 0)
+		json_object_set(patch, "limits", limits);
+	rc = http_call(client, "PATCH", path, json_incref(patch), &capture);
+	if (rc == CLIENT_OK && client->json)
+		client_print_json(capture);
+out:
+	json_decref(capture);
+	json_decref(limits);
+	json_decref(patch);
+	free(path);
 	return rc;
 }
 

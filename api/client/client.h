@@ -69,9 +69,9 @@ struct command {
 #define CLIENT_OPTIONS_SIZE 512 /* the largest struct of options */
 #define CLIENT_WORDS_MAX    1024
 
-extern const struct command start_command, list_command, show_command, stop_command, watch_command,
-	download_command, packets_command, delete_command, ports_command, status_command,
-	balance_command, token_command;
+extern const struct command start_command, list_command, show_command, change_command, stop_command,
+	watch_command, download_command, packets_command, delete_command, ports_command,
+	status_command, balance_command, token_command;
 
 /* Say "sluice: ..." on standard error; returns code. */
 int client_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -20,6 +20,7 @@ static const struct command *const commands[] = {
 	&start_command,
 	&list_command,
 	&show_command,
+	&change_command,
 	&stop_command,
 	&watch_command,
 	&download_command,

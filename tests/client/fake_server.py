@@ -162,6 +162,15 @@ class Fake:
             return self.reply(handler, 200, {"total": len(self.packets), "packets": self.packets})
         return self.problem(handler, 404, "no such path")
 
+    def patch_captures(self, handler, words, _query, body):
+        capture = self.captures.get(words[0])
+        if capture is None:
+            return self.problem(handler, 404, "no such capture")
+        patch = json.loads(body)
+        capture["limits"] = {**capture["limits"], **patch.pop("limits", {})}
+        capture.update(patch)
+        return self.reply(handler, 200, self.shown(capture))
+
     def delete_captures(self, handler, words, _query, _body):
         if self.captures.pop(words[0], None) is None:
             return self.problem(handler, 404, "no such capture")

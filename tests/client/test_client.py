@@ -237,7 +237,7 @@ def test_bad_usage_is_2_and_asks_nothing(fake, tmp_path, args, said):
     assert fake.requests == []
 
 
-COMMANDS = "start list show stop watch download packets delete ports status balance token".split()
+COMMANDS = "start list show change stop watch download packets delete ports status balance token".split()
 
 
 def test_help_names_every_command_and_flag(sluice):
@@ -330,6 +330,16 @@ def test_stop_and_delete(fake, sluice):
     assert fake.captures[second["id"]]["reason"] == "stopped"
     sluice("delete", first["id"])
     assert list(fake.captures) == [second["id"]]
+
+
+def test_change(fake, sluice):
+    capture = fake.add()
+    assert sluice("change", capture["id"], "--notes", "n", "-c", "0", "--seconds", "0.5").stdout == b""
+    assert capture["notes"] == "n" and capture["limits"] == {"packets": 0, "seconds": 0.5}
+    assert fake.requests[-1][3] == {"notes": "n", "limits": {"packets": 0, "seconds": 0.5}}
+    for bad in ("x", "", "1 2"):
+        assert b"--packets" in sluice("change", capture["id"], "-c", bad, code=2).stderr
+    assert len(fake.requests) == 1
 
 
 def test_watch_ends_with_the_capture(fake, sluice):

@@ -24,8 +24,15 @@
 #define LANES_MAX    4
 #define PACKET_BYTES 60
 
+struct fake_wait {
+	session_done *done;
+	void *arg;
+	struct fake_wait *next;
+};
+
 struct session {
 	struct session *newer, *older;
+	struct fake_wait *waits;
 	uint64_t serial;
 	struct session_info info;
 	uint64_t lane_bytes[LANES_MAX];
@@ -44,6 +51,8 @@ static struct {
 
 void fake_engine_start(const struct config *config);
 void fake_engine_stop(void);
+
+static void waits_tell(struct session *session, struct session *told);
 
 static uint64_t now_ns(void)
 {
@@ -68,6 +77,7 @@ static void session_free(struct session *session)
 		fake.newest = session->older;
 	if (session->older != NULL)
 		session->older->newer = session->newer;
+	waits_tell(session, NULL);
 	for (unsigned i = 0; i < session->n_strings; i++)
 		free(session->strings[i]);
 	free(session);
@@ -236,9 +246,49 @@ void session_stop(struct session *session, enum end_reason reason, session_done 
 		if (session->info.output == OUTPUT_FILE)
 			fake_file_write(session, -1, (unsigned)session->info.ledger.written);
 		fake_state_set(session, SESSION_complete, reason);
+		waits_tell(session, session);
 	}
 	if (done != NULL)
 		done(session, NULL, arg);
+}
+
+void session_closed_wait(struct session *session, session_done *done, void *arg)
+{
+	struct fake_wait *wait;
+
+	if (session_state_closed(session->info.state)) {
+		done(session, NULL, arg);
+		return;
+	}
+	wait = calloc(1, sizeof(*wait));
+	*wait = (struct fake_wait){.done = done, .arg = arg, .next = session->waits};
+	session->waits = wait;
+}
+
+static void waits_tell(struct session *session, struct session *told)
+{
+	while (session->waits != NULL) {
+		struct fake_wait *wait = session->waits;
+
+		session->waits = wait->next;
+		wait->done(told, NULL, wait->arg);
+		free(wait);
+	}
+}
+
+void session_limits_change(struct session *session, uint64_t limit_packets, uint64_t limit_ns,
+	session_done *done, void *arg)
+{
+	struct err err;
+
+	if (session->info.state != SESSION_running) {
+		err_set(&err, EBUSY, NULL, "the capture does not run");
+		done(NULL, &err, arg);
+		return;
+	}
+	session->info.limit_packets = limit_packets;
+	session->info.limit_ns = limit_ns;
+	done(session, NULL, arg);
 }
 
 void session_delete(struct session *session, session_done *done, void *arg)

@@ -19,6 +19,7 @@
 #include <event2/event.h>
 
 #include "api/auth.h"
+#include "api/login.h"
 #include "api/rfc3339.h"
 #include "config/log.h"
 #include "control/job.h"
@@ -287,6 +288,65 @@ static void roles_and_accounts_bound_what_is_seen(void **state)
 	"sha256 = 5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9\n" /* "0" \
 											    */
 
+static void a_login_is_as_good_as_its_token(void **state)
+{
+	char secret[AUTH_SECRET_SIZE], cookie[LOGIN_HEADER_MAX], header[LOGIN_HEADER_MAX + 64];
+	struct principal who;
+	struct answer answer = {0};
+	const struct auth_token wanted = {.name = "op", .account = "a", .role = ROLE_OPERATOR};
+
+	start();
+	auth_token_add(&wanted, answered, &answer);
+	wait_for(&answer);
+	secret_read(secret);
+	assert_int_equal(login_begin("op", secret, cookie), -EACCES); /* another one's */
+	assert_int_equal(login_begin("admin", "x", cookie), -EACCES);
+	assert_int_equal(login_begin("op", answer.secret, cookie), 0);
+	snprintf(header, sizeof(header), "a=b; %s; c=d", cookie);
+	memset(&who, 0, sizeof(who));
+	assert_true(login_check(header, &who));
+	assert_string_equal(who.name, "op");
+	assert_string_equal(who.account, "a");
+	assert_int_equal(who.role, ROLE_OPERATOR);
+	assert_false(login_check("", &who));
+	assert_false(login_check(LOGIN_COOKIE "=", &who));
+	snprintf(header, sizeof(header), "%s0", cookie);
+	assert_false(login_check(header, &who));
+	snprintf(header, sizeof(header), "x%s", cookie);
+	assert_false(login_check(header, &who));
+
+	/* One login of two ends; the token's end ends the other. */
+	assert_int_equal(login_begin("op", answer.secret, header), 0);
+	login_end(header);
+	assert_false(login_check(header, &who));
+	assert_true(login_check(cookie, &who));
+	answer = (struct answer){0};
+	auth_token_remove("op", answered, &answer);
+	wait_for(&answer);
+	assert_false(login_check(cookie, &who));
+	login_stop();
+}
+
+static void the_oldest_login_makes_room(void **state)
+{
+	char secret[AUTH_SECRET_SIZE], first[LOGIN_HEADER_MAX], second[LOGIN_HEADER_MAX],
+		cookie[LOGIN_HEADER_MAX];
+	struct principal who;
+
+	start();
+	secret_read(secret);
+	assert_int_equal(login_begin("admin", secret, first), 0);
+	assert_int_equal(login_begin("admin", secret, second), 0);
+	assert_true(login_check(first, &who)); /* used after the second */
+	for (unsigned i = 0; i < LOGINS_MAX - 1; i++)
+		assert_int_equal(login_begin("admin", secret, cookie), 0);
+	assert_true(login_check(first, &who));
+	assert_false(login_check(second, &who));
+	assert_true(login_check(cookie, &who));
+	login_stop();
+	assert_false(login_check(cookie, &who));
+}
+
 static void files_are_read_strictly(void **state)
 {
 	static const char *const bad[] = {
@@ -344,6 +404,8 @@ int main(void)
 		CASE(names_are_checked),
 		CASE(the_last_admin_stays),
 		CASE(roles_and_accounts_bound_what_is_seen),
+		CASE(a_login_is_as_good_as_its_token),
+		CASE(the_oldest_login_makes_room),
 		CASE(files_are_read_strictly),
 		CASE(a_file_that_others_can_read_is_refused),
 	};

@@ -286,22 +286,36 @@ static void tokens_are_decoded_and_shown(void **state)
 	}
 }
 
-static void patches_take_name_and_notes_only(void **state)
+static void patches_take_name_notes_and_limits_only(void **state)
 {
-	static const char good[] = "{\"notes\":\"n\"}", bad[] = "{\"state\":\"complete\"}";
-	const char *name = "x", *notes = "x";
+	static const char *const bad[][2] = {
+		{"{\"state\":\"complete\"}", "state"},
+		{"{\"limits\":{\"bytes\":1}}", "limits.bytes"},
+		{"{\"limits\":{\"seconds\":-1}}", "limits.seconds"},
+	};
+	static const char good[] = "{\"notes\":\"n\"}";
+	static const char limits[] = "{\"limits\":{\"packets\":7,\"seconds\":0.5}}";
+	struct native_patch patch;
 	json_t *document;
 	struct err err;
 
-	assert_int_equal(
-		native_patch_decode(good, strlen(good), &name, &notes, &document, &err), 0);
-	assert_null(name);
-	assert_string_equal(notes, "n");
+	assert_int_equal(native_patch_decode(good, strlen(good), &patch, &document, &err), 0);
+	assert_null(patch.name);
+	assert_string_equal(patch.notes, "n");
+	assert_int_equal(patch.limit_packets, NATIVE_LIMIT_KEPT);
+	assert_int_equal(patch.limit_ns, NATIVE_LIMIT_KEPT);
 	json_decref(document);
-	assert_int_equal(
-		native_patch_decode(bad, strlen(bad), &name, &notes, &document, &err), -EINVAL);
-	assert_string_equal(err.field, "state");
+	assert_int_equal(native_patch_decode(limits, strlen(limits), &patch, &document, &err), 0);
+	assert_int_equal(patch.limit_packets, 7);
+	assert_int_equal(patch.limit_ns, 500000000);
 	json_decref(document);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(
+			native_patch_decode(bad[i][0], strlen(bad[i][0]), &patch, &document, &err),
+			-EINVAL);
+		assert_string_equal(err.field, bad[i][1]);
+		json_decref(document);
+	}
 }
 
 static void ports_show_their_books(void **state)
@@ -366,7 +380,7 @@ int main(void)
 		cmocka_unit_test(a_capture_has_the_shape_of_the_contract),
 		cmocka_unit_test(errors_are_problems),
 		cmocka_unit_test(tokens_are_decoded_and_shown),
-		cmocka_unit_test(patches_take_name_and_notes_only),
+		cmocka_unit_test(patches_take_name_notes_and_limits_only),
 		cmocka_unit_test(ports_show_their_books),
 		cmocka_unit_test(status_answers_why_packets_are_lost),
 	};
