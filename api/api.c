@@ -4,6 +4,7 @@
 #include "api/api.h"
 
 #include "api/auth.h"
+#include "api/citrix.h"
 #include "api/cloudflare.h"
 #include "api/login.h"
 #include "api/native.h"
@@ -22,6 +23,7 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 		return rc;
 	route_start(config);
 	native_start(config);
+	citrix_start(config);
 	cloudflare_start(config);
 	rc = server_start(config, base, &ops, err);
 	if (rc < 0)

@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "config/log.h"
+#include "api/citrix.h"
 #include "api/cloudflare.h"
 #include "api/native.h"
 #include "api/server.h"
@@ -24,6 +25,7 @@ static const struct family {
 } families[] = {
 	{{"client", "v4"}, 2, &cloudflare_vendor, cloudflare_enabled},
 	{{"accounts"}, 0, &cloudflare_vendor, cloudflare_enabled},
+	{{"sdwan", "nitro"}, 2, &citrix_vendor, citrix_enabled},
 	{{NULL}, 0, &native_vendor, NULL},
 };
 

@@ -458,6 +458,19 @@ static int pairs_check(struct reading *r, const char *section, const char *key,
 	return 0;
 }
 
+/* Citrix clients join the names of ports with --. */
+static int joined_check(struct reading *r, unsigned i, struct err *err)
+{
+	const char *name = r->config->ports[i].name;
+
+	if (strstr(name, "--") == NULL)
+		return 0;
+	err_set(err, EINVAL, NULL,
+		"[port %s]: with [citrix] enabled a port's name may not have -- in it", name);
+	r->line = r->port_line[i];
+	return -EINVAL;
+}
+
 static int rules_check(struct reading *r, struct err *err)
 {
 	struct config *config = r->config;
@@ -477,6 +490,8 @@ static int rules_check(struct reading *r, struct err *err)
 		rc = pairs_check(r, "nsx", "points", &config->nsx.points, err);
 	if (rc == 0)
 		rc = pairs_check(r, "citrix", "interfaces", &config->citrix.interfaces, err);
+	for (unsigned i = 0; rc == 0 && i < config->n_ports && config->citrix.enabled; i++)
+		rc = joined_check(r, i, err);
 	if (rc == 0)
 		rc = pairs_check(r, "mist", "devices", &config->mist.devices, err);
 	return rc;

@@ -19,7 +19,7 @@ struct suffix {
 
 typedef int option_check(const struct option *option, const void *member, struct err *err);
 static option_check check_listen, check_path, check_url, check_interface, check_device, check_hex32,
-	check_uuid, check_word, check_pairs, check_devices;
+	check_uuid, check_word, check_pairs, check_joined, check_devices;
 
 const struct option option_table[] = {
 #define OPTION(section, base, member, key, kind, value, min, max, unit, check, restart, help) \
@@ -579,6 +579,18 @@ static int check_pairs(const struct option *option, const void *member, struct e
 					"\"%.*s\" stands there twice", (int)(equals - item), item);
 	}
 	return 0;
+}
+
+/* Pairs whose names clients join with --. */
+static int check_joined(const struct option *option, const void *member, struct err *err)
+{
+	const struct config_list *list = member;
+
+	for (unsigned i = 0; i < list->n; i++)
+		if (strstr(list->item[i], "--") != NULL)
+			return err_set(err, EINVAL, option->key, "\"%s\", allowed: %s",
+				list->item[i], option->unit);
+	return check_pairs(option, member, err);
 }
 
 static int check_devices(const struct option *option, const void *member, struct err *err)
