@@ -24,6 +24,7 @@
 struct native_sampling {
 	unsigned mode;
 	uint64_t n;
+	uint64_t rate_pps;
 };
 
 struct native_limits {
@@ -43,6 +44,7 @@ struct native_request {
 	unsigned direction;
 	struct native_limits limits;
 	struct native_output output;
+	const char *replaces;
 };
 
 /* In the order of enum sample_mode, enum direction and enum session_output. */
@@ -55,6 +57,8 @@ static const struct json_field sampling_fields[] = {
 		.help = "how packets are chosen"},
 	{"n", JSON_KIND_INTEGER, offsetof(struct native_sampling, n), .min = 1, .max = SAMPLE_N_MAX,
 		.help = "one packet, or one flow, in n is kept"},
+	{"rate_pps", JSON_KIND_INTEGER, offsetof(struct native_sampling, rate_pps),
+		.max = SESSION_RATE_MAX, .help = "packets kept per second at most; 0 = no bound"},
 };
 static const struct json_shape sampling_shape = {JSON_SHAPE_FIELDS(sampling_fields)};
 
@@ -95,6 +99,9 @@ static const struct json_field request_fields[] = {
 		.shape = &output_shape, .help = "where the packets go"},
 	{"notes", JSON_KIND_LINES, offsetof(struct native_request, notes),
 		.max = SESSION_NOTES_MAX - 1, .help = "text for people"},
+	{"replaces", JSON_KIND_TEXT, offsetof(struct native_request, replaces),
+		.max = UUID_TEXT_SIZE - 1,
+		.help = "id of a capture that is deleted once this one has a packet"},
 };
 static const struct json_shape request_shape = {JSON_SHAPE_FIELDS(request_fields)};
 
@@ -152,6 +159,8 @@ static int output_refuse_later(const json_t *document, struct err *err);
 static int sampling_check(const struct native_sampling *sampling, struct err *err);
 static int ports_decode(const struct json_texts *names, const struct config *config,
 	const struct principal *who, struct session_spec *spec, struct err *err);
+static int replaces_decode(
+	const char *text, const struct principal *who, struct session_spec *spec, struct err *err);
 
 /* A limit of any time at all is never 0, which would be no limit. */
 static uint64_t limit_ns(double seconds)
@@ -177,6 +186,8 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 		rc = sampling_check(&request.sampling, err);
 	if (rc == 0)
 		rc = ports_decode(&request.ports, config, who, spec, err);
+	if (rc == 0 && request.replaces != NULL)
+		rc = replaces_decode(request.replaces, who, spec, err);
 	if (rc < 0)
 		return rc;
 	spec->name = request.name;
@@ -187,6 +198,7 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 	spec->filter = request.filter;
 	spec->sample_mode = request.sampling.mode;
 	spec->sample_n = request.sampling.n != 0 ? request.sampling.n : 1;
+	spec->rate_pps = request.sampling.rate_pps;
 	spec->snaplen_bytes = request.snaplen_bytes;
 	spec->direction = request.direction;
 	spec->limit_packets = request.limits.packets;
@@ -353,6 +365,21 @@ static int ports_decode(const struct json_texts *names, const struct config *con
 	return 0;
 }
 
+static int replaces_decode(
+	const char *text, const struct principal *who, struct session_spec *spec, struct err *err)
+{
+	const struct session *session = NULL;
+	struct session_info info;
+
+	if (strlen(text) == UUID_TEXT_SIZE - 1 && uuid_parse(text, strlen(text), &spec->replaces))
+		session = session_find(&spec->replaces);
+	if (session != NULL)
+		session_info(session, &info);
+	if (session != NULL && auth_sees(who, info.account))
+		return 0;
+	return err_set(err, EINVAL, "replaces", "there is no capture \"%s\"", text);
+}
+
 static json_t *text_or_null(const char *text)
 {
 	return text != NULL ? json_text(text) : json_null();
@@ -428,6 +455,7 @@ static json_t *sampling_json(const struct session_info *info)
 
 	put(json, "mode", json_string(sample_words[info->sample_mode]));
 	put_count(json, "n", info->sample_mode == SAMPLE_NONE ? 1 : info->sample_n);
+	put_count(json, "rate_pps", info->rate_pps);
 	return json;
 }
 
@@ -445,9 +473,10 @@ static json_t *limits_json(const struct session_info *info)
 json_t *native_capture(const struct session_info *info)
 {
 	json_t *json = json_object(), *output = json_object();
-	char id[UUID_TEXT_SIZE];
+	char id[UUID_TEXT_SIZE], replaces[UUID_TEXT_SIZE];
 
 	uuid_print(&info->id, id);
+	uuid_print(&info->replaces, replaces);
 	put(json, "id", json_string(id));
 	put(json, "name", json_text(info->name));
 	put(json, "notes", json_text(info->notes));
@@ -466,6 +495,7 @@ json_t *native_capture(const struct session_info *info)
 	put(json, "limits", limits_json(info));
 	put(output, "type", json_string(output_words[info->output]));
 	put(json, "output", output);
+	put(json, "replaces", text_or_null(uuid_is_zero(&info->replaces) ? NULL : replaces));
 	put(json, "created_at", time_or_null(info->created_ns));
 	put(json, "started_at", time_or_null(info->started_ns));
 	put(json, "ended_at", time_or_null(info->ended_ns));

@@ -13,6 +13,7 @@
 #define RECORD_NUMBERS(X)       \
 	X(serial)               \
 	X(sample_n)             \
+	X(rate_pps)             \
 	X(snaplen_bytes)        \
 	X(limit_packets)        \
 	X(limit_bytes)          \
@@ -88,6 +89,7 @@ char *record_print(const struct session *session, enum session_state state)
 {
 	json_t *json = json_object();
 	json_t *ports = json_array();
+	char replaces[UUID_TEXT_SIZE];
 	char *text;
 
 	json_object_set_new(json, "version", json_integer(RECORD_VERSION));
@@ -107,6 +109,10 @@ char *record_print(const struct session *session, enum session_state state)
 	json_object_set_new(json, "output", json_string(output_word(session->output)));
 	json_object_set_new(
 		json, "filter_engine", json_string(engine_word(session->filter_engine)));
+	if (!uuid_is_zero(&session->replaces)) {
+		uuid_print(&session->replaces, replaces);
+		json_object_set_new(json, "replaces", json_string(replaces));
+	}
 	json_object_set_new(json, "dropped", dropped_print(&session->ledger));
 	for (unsigned i = 0; i < session->n_ports; i++)
 		json_array_append_new(ports, json_string(session->port_names[i]));
@@ -121,6 +127,7 @@ struct session *record_parse(const struct uuid *id, const char *text, struct err
 	struct session *session = calloc(1, sizeof(*session));
 	json_t *json = json_parse(text, strlen(text), err);
 	json_int_t version = json_integer_value(json_object_get(json, "version"));
+	const char *replaces;
 
 	if (session == NULL || json == NULL)
 		goto fail;
@@ -135,6 +142,9 @@ struct session *record_parse(const struct uuid *id, const char *text, struct err
 #undef X
 	if (texts_parse(json, session) != 0 || enums_parse(json, session, err) != 0)
 		goto fail;
+	replaces = json_string_value(json_object_get(json, "replaces"));
+	if (replaces != NULL)
+		uuid_parse(replaces, strlen(replaces), &session->replaces);
 	ports_parse(json, session);
 	dropped_parse(json_object_get(json, "dropped"), &session->ledger);
 	json_decref(json);

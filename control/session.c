@@ -23,6 +23,8 @@ struct sessions sessions;
 
 static int load_one(const struct uuid *id, bool open, const char *record, void *arg);
 static void delete_closed(struct session *session, const struct err *err, void *arg);
+static void replaced_remove(struct session *session);
+static void replaced_removed(struct session *session, const struct err *err, void *arg);
 static void closed_log(const struct session *session, enum session_state state);
 
 static const struct err no_error;
@@ -182,6 +184,7 @@ void session_info(const struct session *session, struct session_info *info)
 		.filter_engine = session->filter_engine,
 		.sample_mode = session->sample_mode,
 		.sample_n = session->sample_n,
+		.rate_pps = session->rate_pps,
 		.snaplen_bytes = session->snaplen_bytes,
 		.direction = session->direction,
 		.limit_packets = session->limit_packets,
@@ -189,6 +192,7 @@ void session_info(const struct session *session, struct session_info *info)
 		.limit_ns = session->limit_ns,
 		.limit_file_bytes = session->limit_file_bytes,
 		.output = session->output,
+		.replaces = session->replaces,
 		.created_ns = session->created_ns,
 		.started_ns = session->started_ns,
 		.ended_ns = session->ended_ns,
@@ -346,10 +350,34 @@ void session_tend(void)
 	for (struct session *session = table_newest(); session != NULL; session = session->older) {
 		struct session_run *run = session->run;
 
+		replaced_remove(session);
 		if (run != NULL && run->capture != NULL && run->tap != NULL && !run->removing &&
 			session->state != SESSION_starting)
 			capture_tend(run->capture, run->tap, sync_every_ns);
 	}
+}
+
+/* The capture that session replaces goes once there is a packet instead of it. */
+static void replaced_remove(struct session *session)
+{
+	struct session *old;
+	struct session_info info;
+
+	if (session->replaced || uuid_is_zero(&session->replaces))
+		return;
+	session_info(session, &info);
+	if (info.ledger.written == 0)
+		return;
+	session->replaced = true;
+	old = table_find(&session->replaces);
+	if (old != NULL && old != session)
+		session_delete(old, replaced_removed, NULL);
+}
+
+static void replaced_removed(struct session *session, const struct err *err, void *arg)
+{
+	if (err != NULL)
+		log_warning("a replaced capture stays: %s", err->text);
 }
 
 int session_load(void)

@@ -24,7 +24,8 @@
 #define SESSION_NAME_MAX   256 /* bytes with NUL, UTF-8 */
 #define SESSION_NOTES_MAX  4096
 #define SESSION_VENDOR_MAX 8192
-#define SESSION_MAX        100000 /* records that are kept in memory */
+#define SESSION_RATE_MAX   1000000000000ULL /* packets a second */
+#define SESSION_MAX        100000           /* records that are kept in memory */
 
 #define SESSION_STATES(X) \
 	X(starting)       \
@@ -66,6 +67,7 @@ struct session_spec {
 	const char *filter;              /* NULL or "" = everything */
 	enum sample_mode sample_mode;
 	uint64_t sample_n;
+	uint64_t rate_pps;      /* of what is sampled, no more a second are kept; 0 = all */
 	uint64_t snaplen_bytes; /* 0 = whole packets */
 	enum direction direction;
 	uint64_t limit_packets; /* 0 = none */
@@ -73,7 +75,8 @@ struct session_spec {
 	uint64_t limit_ns;
 	uint64_t limit_file_bytes;
 	enum session_output output;
-	const char *vendor; /* the dialect's own JSON object as text, kept with the record; NULL =
+	struct uuid replaces; /* deleted once this one has a packet; all zero = none */
+	const char *vendor;   /* the dialect's own JSON object as text, kept with the record; NULL =
 			       none */
 };
 
@@ -93,10 +96,12 @@ struct session_info {
 	enum filter_engine filter_engine;
 	enum sample_mode sample_mode;
 	uint64_t sample_n;
+	uint64_t rate_pps;
 	uint64_t snaplen_bytes; /* 262144 = whole */
 	enum direction direction;
 	uint64_t limit_packets, limit_bytes, limit_ns, limit_file_bytes;
 	enum session_output output;
+	struct uuid replaces;                      /* what it replaced or will; all zero = none */
 	uint64_t created_ns, started_ns, ended_ns; /* wall clock; 0 = not yet */
 	uint64_t size_bytes; /* of the file; while running: of its lanes so far */
 	struct ledger ledger;

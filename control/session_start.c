@@ -68,6 +68,7 @@ struct session *session_start_new(const struct session_spec *spec)
 	}
 	session->sample_mode = spec->sample_mode;
 	session->sample_n = spec->sample_mode == SAMPLE_NONE ? 1 : spec->sample_n;
+	session->rate_pps = spec->rate_pps;
 	session->snaplen_bytes = spec->snaplen_bytes != 0 ? spec->snaplen_bytes : TAP_SNAPLEN_MAX;
 	session->direction = spec->direction;
 	session->limit_packets = spec->limit_packets;
@@ -75,6 +76,7 @@ struct session *session_start_new(const struct session_spec *spec)
 	session->limit_ns = spec->limit_ns;
 	session->limit_file_bytes = spec->limit_file_bytes;
 	session->output = spec->output;
+	session->replaces = spec->replaces;
 	session->created_ns = clock_wall_ns();
 	return session;
 }
@@ -200,6 +202,7 @@ static int tap_make(struct session *session, size_t header_len, struct err *err)
 		.filter = session->run->filter,
 		.sample_mode = session->sample_mode,
 		.sample_n = (uint32_t)session->sample_n,
+		.rate_pps = session->rate_pps,
 		.snaplen_bytes = (uint32_t)session->snaplen_bytes,
 		.direction = session->direction,
 		.limit_packets = session->limit_packets,

@@ -63,10 +63,13 @@ struct session {
 	enum filter_engine filter_engine;
 	enum sample_mode sample_mode;
 	uint64_t sample_n;
+	uint64_t rate_pps;
 	uint64_t snaplen_bytes;
 	enum direction direction;
 	uint64_t limit_packets, limit_bytes, limit_ns, limit_file_bytes;
 	enum session_output output;
+	struct uuid replaces; /* all zero = none */
+	bool replaced;        /* and gone */
 	uint64_t created_ns, started_ns, ended_ns;
 	uint64_t size_bytes;
 	struct ledger ledger; /* once run is gone; while it runs the tap's counters are the truth */
@@ -95,7 +98,7 @@ void session_free(struct session *session);
 void session_engine_event(void);
 /* control.c, after a device refresh: end sessions whose ports are all gone. */
 void session_ports_check(void);
-/* control.c, ten times a second: keep space ahead, sync, marks. */
+/* control.c, ten times a second: keep space ahead, sync, marks; remove what is replaced. */
 void session_tend(void);
 /* control.c, at start: the captures that are on disk. */
 int session_load(void);

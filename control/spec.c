@@ -41,6 +41,10 @@ int spec_check(const struct session_spec *spec, const struct config *config, str
 	if (spec->sample_mode != SAMPLE_NONE && (spec->sample_n < 1 || spec->sample_n > UINT32_MAX))
 		return err_set(err, EINVAL, "sampling.n", "%llu is out of range: 1 to %u",
 			(unsigned long long)spec->sample_n, UINT32_MAX);
+	if (spec->rate_pps > SESSION_RATE_MAX)
+		return err_set(err, EINVAL, "sampling.rate_pps",
+			"%llu is out of range: 1 to %llu, or 0 for no bound",
+			(unsigned long long)spec->rate_pps, SESSION_RATE_MAX);
 	if (ports_check(spec, err) != 0)
 		return -err->code;
 	return spec_limits_check(spec, config, err);

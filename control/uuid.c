@@ -29,6 +29,13 @@ void uuid_make(struct uuid *uuid)
 	uuid->byte[8] = (uuid->byte[8] & 0x3f) | 0x80; /* RFC 9562 variant */
 }
 
+bool uuid_is_zero(const struct uuid *uuid)
+{
+	static const struct uuid zero;
+
+	return memcmp(uuid, &zero, sizeof(zero)) == 0;
+}
+
 void uuid_print(const struct uuid *uuid, char text[UUID_TEXT_SIZE])
 {
 	for (unsigned i = 0; i < sizeof(uuid->byte); i++) {

@@ -16,6 +16,7 @@ struct uuid {
 };
 
 void uuid_make(struct uuid *uuid);
+bool uuid_is_zero(const struct uuid *uuid);
 void uuid_print(const struct uuid *uuid, char text[UUID_TEXT_SIZE]); /* lower-case, hyphenated */
 void uuid_print_hex(const struct uuid *uuid, char text[UUID_TEXT_SIZE]); /* 32 digits, no hyphens */
 /* Hyphenated or 32 bare hex digits, lower-case only; len bytes. */

@@ -69,6 +69,8 @@ void lane_offer(struct lane *lane, const struct burst *burst, uint64_t mask, uns
 	COUNTER_ADD(lane->if_accepted[interface], n_passed);
 	kept = sample_burst(tap->spec.sample_mode, tap->spec.sample_n, &lane->sample,
 		&tap->sample_count, burst, mask);
+	if (unlikely(tap->spec.rate_pps != 0))
+		kept = sample_rate_take(&tap->rate, now_tsc, kept);
 	if (kept != mask)
 		COUNTER_ADD(lane->sampled_out, n_passed - __builtin_popcountll(kept));
 	if (unlikely(now_tsc >= __atomic_load_n(&tap->deadline_tsc, __ATOMIC_RELAXED))) {
@@ -99,7 +101,7 @@ lane_offer_fn *lane_offer_choose(const struct lane *lane)
 	const struct tap *tap = lane->tap;
 
 	if (lane->direction_known || tap->spec.direction != DIRECTION_BOTH ||
-		tap->spec.sample_mode != SAMPLE_NONE || tap->limit.on)
+		tap->spec.sample_mode != SAMPLE_NONE || tap->spec.rate_pps != 0 || tap->limit.on)
 		return lane_offer;
 	return lane_plain_choose();
 }

@@ -109,7 +109,8 @@ struct tap {
 	/* shared by lanes: atomics */
 	struct limit limit __attribute__((aligned(64)));
 	uint64_t sample_count
-		__attribute__((aligned(64)));        /* SAMPLE_EVERY: packets seen, all lanes */
+		__attribute__((aligned(64))); /* SAMPLE_EVERY: packets seen, all lanes */
+	struct sample_rate rate;
 	int end_reason __attribute__((aligned(64))); /* enum end_reason; first to set it wins */
 	int sink_error;
 	unsigned lanes_drained;

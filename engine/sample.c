@@ -9,6 +9,7 @@
 
 #define FLOW_VLANS_MAX      4
 #define FLOW_EXTENSIONS_MAX 8
+#define RATE_DEPTHS_PER_S   10
 
 #define IP_PROTO_TCP  6
 #define IP_PROTO_UDP  17
@@ -49,6 +50,40 @@ uint64_t sample_burst(enum sample_mode mode, uint32_t n, struct sample_state *st
 		break;
 	}
 	return mask;
+}
+
+void sample_rate_init(struct sample_rate *rate, uint64_t pps, uint64_t tsc_hz, uint64_t now_tsc)
+{
+	rate->per_tsc = (double)pps / (double)tsc_hz;
+	rate->depth = pps / RATE_DEPTHS_PER_S != 0 ? pps / RATE_DEPTHS_PER_S : 1;
+	rate->start_tsc = now_tsc;
+	rate->taken = 0;
+}
+
+uint64_t sample_rate_take(struct sample_rate *rate, uint64_t now_tsc, uint64_t mask)
+{
+	/* Another lcore's clock may have been read a little before the start. */
+	const uint64_t passed_tsc = now_tsc > rate->start_tsc ? now_tsc - rate->start_tsc : 0;
+	const uint64_t due = rate->depth + (uint64_t)((double)passed_tsc * rate->per_tsc);
+	const uint64_t n_new = __builtin_popcountll(mask);
+	uint64_t taken = __atomic_load_n(&rate->taken, __ATOMIC_RELAXED);
+	uint64_t from, n, kept = 0;
+
+	do {
+		/* What a quiet time left unused beyond the depth is gone. */
+		from = due > taken + rate->depth ? due - rate->depth : taken;
+		n = due > from ? due - from : 0;
+		if (n == 0)
+			return 0;
+		if (n > n_new)
+			n = n_new;
+	} while (!__atomic_compare_exchange_n(
+		&rate->taken, &taken, from + n, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	for (; n != 0; n--) {
+		kept |= mask & -mask;
+		mask &= mask - 1;
+	}
+	return kept;
 }
 
 uint64_t sample_flow_hash(const struct rte_mbuf *pkt)

@@ -42,6 +42,7 @@ struct tap *tap_new(const struct tap_spec *spec, struct err *err)
 	filter_get(tap->spec.filter);
 	tap->n_lanes = n_lanes;
 	tap->deadline_tsc = UINT64_MAX;
+	sample_rate_init(&tap->rate, spec->rate_pps, clock_tsc_hz(), rte_rdtsc());
 	limit_init(&tap->limit, spec->limit_packets, spec->limit_bytes, spec->limit_file_bytes);
 	memset(tap->interface_of, -1, sizeof(tap->interface_of));
 	for (unsigned i = 0; i < spec->n_ports; i++) {

@@ -62,6 +62,7 @@ struct tap_spec {
 	struct filter *filter;           /* NULL = everything; tap_new takes its own reference */
 	enum sample_mode sample_mode;
 	uint32_t sample_n;
+	uint64_t rate_pps;      /* of what is sampled, no more are kept; 0 = all */
 	uint32_t snaplen_bytes; /* 1..TAP_SNAPLEN_MAX */
 	enum direction direction;
 	/* 0 = no limit */

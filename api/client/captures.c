@@ -219,7 +219,8 @@ static unsigned show_print(const json_t *capture)
 	const json_t *ledger = json_object_get(capture, "ledger");
 	const json_t *sampling = json_object_get(capture, "sampling");
 	const json_t *limits = json_object_get(capture, "limits");
-	static const char *const texts[] = {"id", "name", "notes", "account", "owner", "dialect"};
+	static const char *const texts[] = {
+		"id", "name", "notes", "account", "owner", "dialect", "replaces"};
 	static const char *const times[] = {"created_at", "started_at", "ended_at"};
 	char line[512], digits[TEXT_SIZE], si[TEXT_SIZE];
 	unsigned n = 0;
@@ -242,6 +243,11 @@ static unsigned show_print(const json_t *capture)
 		snprintf(line, sizeof(line), "%s, 1 in %" PRIu64, text_string(sampling, "mode"),
 			text_number(sampling, "n"));
 		n += line_print("sampling", line);
+	}
+	if (text_number(sampling, "rate_pps") != 0) {
+		snprintf(line, sizeof(line), "%" PRIu64 " packets a second",
+			text_number(sampling, "rate_pps"));
+		n += line_print("at most", line);
 	}
 	n += line_print("snaplen", text_digits(digits, text_number(capture, "snaplen")));
 	n += line_print("direction", text_string(capture, "direction"));

@@ -24,6 +24,8 @@ struct start_options {
 	double seconds;
 	uint64_t bytes;
 	const char *sample;
+	uint64_t rate;
+	const char *replaces;
 	const char *name;
 	const char *notes;
 };
@@ -45,6 +47,9 @@ static const struct flag start_flags[] = {
 	{0, "bytes", "N", FLAG_SIZE, O(bytes),
 		"end before more than N captured bytes (K M G T); 0 is no limit"},
 	{0, "sample", "MODE:N", FLAG_TEXT, O(sample), "every:N, random:N or flow:N: one in N"},
+	{0, "rate", "N", FLAG_NUMBER, O(rate), "keep at most N packets a second; 0 is all"},
+	{0, "replaces", "ID", FLAG_TEXT, O(replaces),
+		"delete that capture once this one has a packet"},
 	{0, "name", "TEXT", FLAG_TEXT, O(name), "a name for people"},
 	{0, "notes", "TEXT", FLAG_TEXT, O(notes), "what this is for"},
 	{0},
@@ -52,7 +57,8 @@ static const struct flag start_flags[] = {
 
 static int start_run(struct client *client, const void *options, unsigned n_words, char **words);
 static json_t *spec_make(const struct start_options *options, unsigned n_words, char **words);
-static bool sampling_set(json_t *spec, const char *text);
+static bool sampling_set(json_t *spec, const struct start_options *options);
+static bool sample_parse(json_t *sampling, const char *text);
 static bool direction_parse(const char *text, const char **direction);
 static char *words_join(unsigned n_words, char **words);
 static int capture_to_file(struct client *client, json_t *spec, const char *path);
@@ -109,6 +115,7 @@ static bool texts_set(json_t *spec, const struct start_options *options, const c
 
 	return direction_parse(options->direction, &direction) &&
 	       text_set(spec, "direction", direction) && text_set(spec, "filter", filter) &&
+	       text_set(spec, "replaces", options->replaces) &&
 	       text_set(spec, "name", options->name) && text_set(spec, "notes", options->notes);
 }
 
@@ -141,7 +148,7 @@ static json_t *spec_make(const struct start_options *options, unsigned n_words, 
 	number_set(limits, "bytes", options->bytes);
 	number_set(spec, "snaplen", options->snaplen);
 	good = filter != NULL && ports_set(spec, &options->ports) &&
-	       texts_set(spec, options, filter) && sampling_set(spec, options->sample);
+	       texts_set(spec, options, filter) && sampling_set(spec, options);
 	free(filter);
 	if (good)
 		return spec;
@@ -149,16 +156,26 @@ static json_t *spec_make(const struct start_options *options, unsigned n_words, 
 	return NULL;
 }
 
-/* "flow:100" */
-static bool sampling_set(json_t *spec, const char *text)
+static bool sampling_set(json_t *spec, const struct start_options *options)
 {
-	const char *colon = text != NULL ? strchr(text, ':') : NULL;
-	json_t *mode, *sampling;
+	json_t *sampling = json_object();
+	bool good = options->sample == NULL || sample_parse(sampling, options->sample);
+
+	number_set(sampling, "rate_pps", options->rate);
+	if (json_object_size(sampling) > 0)
+		json_object_set(spec, "sampling", sampling);
+	json_decref(sampling);
+	return good;
+}
+
+/* "flow:100" */
+static bool sample_parse(json_t *sampling, const char *text)
+{
+	const char *colon = strchr(text, ':');
+	json_t *mode;
 	char *end = NULL;
 	long long n;
 
-	if (text == NULL)
-		return true;
 	mode = colon != NULL ? json_stringn(text, colon - text) : NULL;
 	n = colon != NULL ? strtoll(colon + 1, &end, 10) : 0;
 	if (n <= 0 || *end != '\0' || mode == NULL) {
@@ -167,10 +184,8 @@ static bool sampling_set(json_t *spec, const char *text)
 			CLIENT_USAGE, "--sample: %s, allowed: every:N, random:N or flow:N", text);
 		return false;
 	}
-	sampling = json_object();
 	json_object_set_new(sampling, "mode", mode);
 	json_object_set_new(sampling, "n", json_integer(n));
-	json_object_set_new(spec, "sampling", sampling);
 	return true;
 }
 

@@ -217,6 +217,8 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
 									    : FILTER_ENGINE_NONE;
 	info->sample_mode = spec->sample_mode;
 	info->sample_n = spec->sample_n;
+	info->rate_pps = spec->rate_pps;
+	info->replaces = spec->replaces;
 	info->snaplen_bytes = spec->snaplen_bytes != 0 ? spec->snaplen_bytes : 262144;
 	info->direction = spec->direction;
 	info->limit_packets = spec->limit_packets;

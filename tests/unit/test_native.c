@@ -121,6 +121,26 @@ static void ports_are_those_of_the_account(void **state)
 	json_decref(document);
 }
 
+static void a_rate_and_what_is_replaced_are_read(void **state)
+{
+	struct session_spec spec = {0};
+	json_t *document;
+	struct err err;
+
+	assert_int_equal(
+		decode("{\"sampling\":{\"rate_pps\":5000}}", &one, &spec, &document, &err), 0);
+	assert_int_equal(spec.rate_pps, 5000);
+	assert_int_equal(spec.sample_mode, SAMPLE_NONE);
+	assert_true(uuid_is_zero(&spec.replaces));
+	json_decref(document);
+	assert_int_equal(decode("{\"replaces\":\"00000000-0000-4000-8000-000000000000\"}", &one,
+				 &spec, &document, &err),
+		-EINVAL);
+	assert_string_equal(err.field, "replaces");
+	assert_non_null(strstr(err.text, "there is no capture"));
+	json_decref(document);
+}
+
 static void bad_members_are_named(void **state)
 {
 	static const struct {
@@ -133,6 +153,7 @@ static void bad_members_are_named(void **state)
 		{"{\"sampling\":{\"mode\":\"random\"}}", "sampling.n", "required"},
 		{"{\"sampling\":{\"mode\":\"flow\"}}", "sampling.n", "required"},
 		{"{\"sampling\":{\"n\":4294967296}}", "sampling.n", "4294967295"},
+		{"{\"sampling\":{\"rate_pps\":-1}}", "sampling.rate_pps", "from 0 to"},
 		{"{\"snaplen\":262145}", "snaplen", "262144"},
 		{"{\"direction\":\"up\"}", "direction", "both, in, out"},
 		{"{\"output\":{}}", "output.type", "required"},
@@ -166,8 +187,10 @@ static void a_capture_has_the_shape_of_the_contract(void **state)
 		"\"account\":\"*\",\"owner\":\"admin\",\"dialect\":\"native\",\"state\":"
 		"\"complete\",\"reason\":\"packet_limit\",\"message\":null,\"ports\":[\"tap0\"],"
 		"\"filter\":\"tcp\",\"filter_engine\":\"jit\",\"sampling\":{\"mode\":\"none\","
-		"\"n\":1},\"snaplen\":262144,\"direction\":\"both\",\"limits\":{\"packets\":5,"
+		"\"n\":1,\"rate_pps\":0},\"snaplen\":262144,\"direction\":\"both\",\"limits\":{"
+		"\"packets\":5,"
 		"\"bytes\":0,\"seconds\":0.5,\"file_bytes\":0},\"output\":{\"type\":\"file\"},"
+		"\"replaces\":null,"
 		"\"created_at\":\"2023-11-14T22:13:20.000000001Z\",\"started_at\":null,"
 		"\"ended_at\":null,\"size_bytes\":77,\"ledger\":{\"offered\":18446744073709551,"
 		"\"filtered\":2,\"sampled_out\":3,\"over_limit\":4,\"accepted\":5,\"written\":6,"
@@ -376,6 +399,7 @@ int main(void)
 		cmocka_unit_test(nothing_asks_for_everything),
 		cmocka_unit_test(the_shortest_time_is_a_limit),
 		cmocka_unit_test(ports_are_those_of_the_account),
+		cmocka_unit_test(a_rate_and_what_is_replaced_are_read),
 		cmocka_unit_test(bad_members_are_named),
 		cmocka_unit_test(a_capture_has_the_shape_of_the_contract),
 		cmocka_unit_test(errors_are_problems),

@@ -27,6 +27,7 @@ static struct session *session_full(uint64_t first)
 	uint64_t *const numbers[] = {
 		&session->serial,
 		&session->sample_n,
+		&session->rate_pps,
 		&session->snaplen_bytes,
 		&session->limit_packets,
 		&session->limit_bytes,
@@ -67,6 +68,7 @@ static struct session *session_full(uint64_t first)
 	session->sample_mode = SAMPLE_FLOW;
 	session->direction = DIRECTION_OUT;
 	session->output = OUTPUT_NONE;
+	session->replaces = (struct uuid){{9, 8, 7, 6, 5, 4, 0x43, 2, 0x81}};
 	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		*numbers[i] = first + i;
 	for (unsigned i = 0; i < DROP_COUNT; i++)

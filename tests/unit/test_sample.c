@@ -96,6 +96,81 @@ static void every_nth_is_exact_over_threads(void **state)
 	assert_int_equal(kept, (offered + 6) / 7);
 }
 
+#define HZ 1000000ULL
+
+/* Bursts of 10 packets each 1/1000 s, for so many of them, from one thread. */
+static uint64_t rate_run(struct sample_rate *rate, uint64_t from_tsc, unsigned n_bursts)
+{
+	uint64_t kept = 0;
+
+	for (unsigned i = 0; i < n_bursts; i++)
+		kept += popcount(sample_rate_take(rate, from_tsc + i * (HZ / 1000), 0x3ff));
+	return kept;
+}
+
+static void a_rate_bounds_what_is_kept(void **state)
+{
+	static const uint64_t rates[] = {1, 9, 10, 1000, 3333, 9999};
+	struct sample_rate rate;
+
+	for (unsigned i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+		const uint64_t depth = rates[i] >= 10 ? rates[i] / 10 : 1;
+
+		sample_rate_init(&rate, rates[i], HZ, 77);
+		/* 10 s of 10,000 a second: ten times the rate, and the bucket that was full. */
+		assert_in_range(
+			rate_run(&rate, 77, 10000), rates[i] * 10 - 10, rates[i] * 10 + depth);
+		/* A quiet hour does not save up more than the bucket holds. */
+		assert_in_range(rate_run(&rate, 77 + 3600 * HZ, 10), depth < 100 ? depth : 100,
+			depth + rates[i] / 100 + 1);
+	}
+	sample_rate_init(&rate, 20000, HZ, 0);
+	assert_int_equal(rate_run(&rate, 0, 10000), 100000); /* there were not more */
+}
+
+static void a_rate_keeps_the_first_of_a_burst(void **state)
+{
+	struct sample_rate rate;
+
+	sample_rate_init(&rate, 30, HZ, 1000);
+	assert_int_equal(sample_rate_take(&rate, 1000, 0), 0);
+	assert_int_equal(sample_rate_take(&rate, 1000, 0xf00f0), 0x70);
+	assert_int_equal(sample_rate_take(&rate, 1000, UINT64_MAX), 0);
+	/* Another lcore's clock, read a little before. */
+	assert_int_equal(sample_rate_take(&rate, 999, UINT64_MAX), 0);
+	assert_int_equal(sample_rate_take(&rate, 1000 + HZ / 30 + 1, UINT64_MAX), 1);
+}
+
+struct rater {
+	pthread_t thread;
+	struct sample_rate *rate;
+	uint64_t kept;
+};
+
+static void *rater_run(void *arg)
+{
+	struct rater *rater = arg;
+
+	for (uint64_t tsc = 0; tsc < 10 * HZ; tsc += 100)
+		rater->kept += popcount(sample_rate_take(rater->rate, tsc, UINT64_MAX));
+	return NULL;
+}
+
+static void a_rate_is_one_over_threads(void **state)
+{
+	struct sample_rate rate;
+	struct rater raters[2];
+
+	sample_rate_init(&rate, 12345, HZ, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		raters[i] = (struct rater){.rate = &rate};
+		assert_int_equal(pthread_create(&raters[i].thread, NULL, rater_run, &raters[i]), 0);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(raters[i].thread, NULL);
+	assert_in_range(raters[0].kept + raters[1].kept, 123450, 123450 + 1234);
+}
+
 static void within_4_sigma(uint64_t kept, uint64_t n, double p)
 {
 	const double mean = (double)n * p, sigma = sqrt((double)n * p * (1 - p));
@@ -521,6 +596,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(none_keeps_all),
 		cmocka_unit_test(every_nth_is_exact),
+		cmocka_unit_test(a_rate_bounds_what_is_kept),
+		cmocka_unit_test(a_rate_is_one_over_threads),
+		cmocka_unit_test(a_rate_keeps_the_first_of_a_burst),
 		cmocka_unit_test(every_nth_is_exact_over_threads),
 		cmocka_unit_test(random_keeps_one_in_n),
 		cmocka_unit_test(random_keeps_only_what_was_asked_for),

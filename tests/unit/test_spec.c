@@ -138,6 +138,10 @@ static void snaplen_and_sampling_have_bounds(void **state)
 	}
 	spec.sample_mode = SAMPLE_NONE;
 	taken();
+	spec.rate_pps = SESSION_RATE_MAX;
+	taken();
+	spec.rate_pps = SESSION_RATE_MAX + 1;
+	refused("sampling.rate_pps", EINVAL);
 }
 
 static void ports_are_there_once_and_usable(void **state)
