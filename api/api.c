@@ -8,6 +8,7 @@
 #include "api/cloudflare.h"
 #include "api/login.h"
 #include "api/native.h"
+#include "api/nsx.h"
 #include "api/route.h"
 #include "api/server.h"
 
@@ -25,6 +26,7 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 	native_start(config);
 	citrix_start(config);
 	cloudflare_start(config);
+	nsx_start(config);
 	rc = server_start(config, base, &ops, err);
 	if (rc < 0)
 		auth_stop();

@@ -238,6 +238,8 @@ static void download_fail(struct download *download, int status, const char *tex
 
 static const char *download_type(const struct download *download)
 {
+	if (download->request->vendor->file_type != NULL)
+		return download->request->vendor->file_type;
 	return download->sized ? "application/x-pcapng" : "application/vnd.tcpdump.pcap";
 }
 

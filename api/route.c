@@ -12,6 +12,7 @@
 #include "api/citrix.h"
 #include "api/cloudflare.h"
 #include "api/native.h"
+#include "api/nsx.h"
 #include "api/server.h"
 
 #define PREFIX_MAX 3
@@ -25,6 +26,9 @@ static const struct family {
 } families[] = {
 	{{"client", "v4"}, 2, &cloudflare_vendor, cloudflare_enabled},
 	{{"accounts"}, 0, &cloudflare_vendor, cloudflare_enabled},
+	{{"api", "v1", "fabric"}, 0, &nsx_vendor_api, nsx_enabled},
+	{{"api", "v1", "pktcap"}, 0, &nsx_vendor_api, nsx_enabled},
+	{{"policy", "api", "v1"}, 0, &nsx_vendor_api, nsx_enabled},
 	{{"sdwan", "nitro"}, 2, &citrix_vendor, citrix_enabled},
 	{{NULL}, 0, &native_vendor, NULL},
 };

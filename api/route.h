@@ -29,6 +29,7 @@ struct vendor {
 	/* The body of an error that no handler of the vendor made; err may be all zero. */
 	json_t *(*error)(int status, const struct err *err);
 	const char *error_type; /* its Content-Type */
+	const char *file_type;  /* of every download; NULL: by its format */
 	const char *challenge;  /* WWW-Authenticate of a 401; NULL: Bearer */
 	bool wrong_is_403;      /* 401 without credentials only, 403 with wrong ones */
 	bool strict;            /* unknown and repeated query parameters are errors */

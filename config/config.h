@@ -26,6 +26,7 @@ enum config_poll { CONFIG_POLL_AUTO, CONFIG_POLL_ALWAYS, CONFIG_POLL_WANTED };
 enum config_when_full { CONFIG_WHEN_FULL_DELETE_OLDEST, CONFIG_WHEN_FULL_REFUSE };
 enum config_measure { CONFIG_MEASURE_AUTO, CONFIG_MEASURE_NO };
 enum config_deliver { CONFIG_DELIVER_LOCAL, CONFIG_DELIVER_BUCKET };
+enum config_nsx_format { CONFIG_NSX_PCAP, CONFIG_NSX_PCAPNG };
 
 /* A comma-separated list. */
 struct config_list {
@@ -100,6 +101,8 @@ struct config {
 		bool enabled;
 		struct config_list points;
 		char node[CONFIG_NAME_MAX];
+		char node_ip[CONFIG_NAME_MAX];
+		enum config_nsx_format format;
 	} nsx;
 	struct {
 		bool enabled;

@@ -18,8 +18,8 @@ struct suffix {
 };
 
 typedef int option_check(const struct option *option, const void *member, struct err *err);
-static option_check check_listen, check_path, check_url, check_interface, check_device, check_hex32,
-	check_uuid, check_word, check_pairs, check_joined, check_devices;
+static option_check check_address, check_listen, check_path, check_url, check_interface,
+	check_device, check_hex32, check_uuid, check_word, check_pairs, check_joined, check_devices;
 
 const struct option option_table[] = {
 #define OPTION(section, base, member, key, kind, value, min, max, unit, check, restart, help) \
@@ -563,6 +563,17 @@ static int check_word(const struct option *option, const void *member, struct er
 }
 
 /* NAME=PORT; that the port is there is checked when all ports are known. */
+static int check_address(const struct option *option, const void *member, struct err *err)
+{
+	const char *text = member;
+	struct in6_addr address;
+
+	if (*text == '\0' || inet_pton(AF_INET, text, &address) == 1 ||
+		inet_pton(AF_INET6, text, &address) == 1)
+		return 0;
+	return err_set(err, EINVAL, option->key, "\"%s\", allowed: an IPv4 or IPv6 address", text);
+}
+
 static int check_pairs(const struct option *option, const void *member, struct err *err)
 {
 	const struct config_list *list = member;

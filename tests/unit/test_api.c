@@ -28,6 +28,7 @@
 #include "api/cloudflare.h"
 #include "api/download.h"
 #include "api/native.h"
+#include "api/nsx.h"
 #include "api/server.h"
 #include "config/json.h"
 #include "config/log.h"
@@ -214,13 +215,14 @@ static void path_fill(const char *prefix, const char *pattern, char *path)
 
 static void each_route(const char *token, enum role role, int status)
 {
+	const bool given = token != NULL;
 	static const struct {
 		const char *prefix;
 		const struct vendor *vendor;
-	} all[] = {
-		{"", &native_vendor}, {"", &cloudflare_vendor}, {"/client/v4", &cloudflare_vendor}};
+	} all[] = {{"", &native_vendor}, {"", &cloudflare_vendor},
+		{"/client/v4", &cloudflare_vendor}, {"", &nsx_vendor_api}};
 
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		for (unsigned k = 0; k < all[i].vendor->n_routes; k++) {
 			const struct route *route = &all[i].vendor->routes[k];
 			char path[256];
@@ -229,7 +231,7 @@ static void each_route(const char *token, enum role role, int status)
 				continue;
 			path_fill(all[i].prefix, route->path, path);
 			expect(ask(token, request_method_name(route->method), path, NULL, NULL),
-				status);
+				given && all[i].vendor->wrong_is_403 ? 403 : status);
 		}
 	}
 }
@@ -855,6 +857,7 @@ static int start(void **state)
 	config.api.listen.n = 1;
 	snprintf(config.api.listen.item[0], CONFIG_NAME_MAX, "127.0.0.1:%u", port);
 	config.cloudflare.enabled = true;
+	config.nsx.enabled = true;
 	config.sampling.simple = 100;
 	config.n_ports = 2;
 	strcpy(config.ports[0].name, "tap0");
