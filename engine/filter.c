@@ -29,6 +29,7 @@
 struct filter {
 	/* lcores: read only */
 	uint64_t (*accept)(void *mbuf); /* native code; NULL: interpret */
+	struct filter_columns *columns; /* NULL: not possible */
 
 	/* control */
 	struct rte_bpf *bpf; /* owns the native code; may be NULL */
@@ -72,6 +73,7 @@ struct filter *filter_new(const struct filter_code *code, struct err *err)
 	filter->n = code->n;
 	memcpy(filter->insn, code->insn, code->n * sizeof(code->insn[0]));
 	filter->bpf = filter_jit_new(filter->insn, filter->n, &filter->accept);
+	filter->columns = filter_columns_new(filter->insn, filter->n);
 	LIST_INSERT_HEAD(&filters, filter, link);
 	return filter;
 }
@@ -89,6 +91,7 @@ void filter_put(struct filter *filter)
 		return;
 	LIST_REMOVE(filter, link);
 	filter_jit_free(filter->bpf);
+	filter_columns_free(filter->columns);
 	free(filter);
 }
 
@@ -126,6 +129,28 @@ uint64_t filter_burst(const struct filter *filter, struct rte_mbuf *const *pkts,
 			hits |= (uint64_t)filter_interpret(filter->insn, filter->n, pkts[i]) << i;
 	}
 	return hits;
+}
+
+uint64_t filter_run(const struct filter *filter, struct filter_work *work)
+{
+	struct rte_mbuf *const *pkts;
+	uint64_t chained = filter_work_chained(work, &pkts);
+	uint64_t hits;
+
+	if (filter == NULL || filter->columns == NULL)
+		return filter_burst(filter, pkts, filter_work_n(work));
+	hits = filter_columns_run(filter->columns, work);
+	for (; unlikely(chained != 0); chained &= chained - 1) {
+		const unsigned i = __builtin_ctzll(chained);
+
+		hits |= filter_burst(filter, &pkts[i], 1) << i;
+	}
+	return hits;
+}
+
+bool filter_by_columns(const struct filter *filter)
+{
+	return filter != NULL && filter->columns != NULL;
 }
 
 int filter_translate(const char *expression, bool optimise, struct filter_code *code,

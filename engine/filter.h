@@ -14,6 +14,7 @@
 #ifndef ENGINE_FILTER_H
 #define ENGINE_FILTER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "config/err.h"
@@ -86,5 +87,17 @@ const char *filter_engine_name(enum filter_engine engine);     /* "none", "jit",
  * and are filtered on what pkt_len says is there. NULL accepts all.
  */
 uint64_t filter_burst(const struct filter *filter, struct rte_mbuf *const *pkts, unsigned n);
+
+/*
+ * Several filters on one burst: what they read of the packets is read once for all of them. One work per
+ * lcore, made before it starts; filter_work_burst names the burst, filter_run is filter_burst for it.
+ */
+struct filter_work;
+struct filter_work *filter_work_new(void); /* NULL: no memory */
+void filter_work_free(struct filter_work *work);
+void filter_work_burst(struct filter_work *work, struct rte_mbuf *const *pkts, unsigned n);
+uint64_t filter_run(const struct filter *filter, struct filter_work *work);
+/* Any thread. Whether filter_run has more to offer than filter_burst. */
+bool filter_by_columns(const struct filter *filter);
 
 #endif

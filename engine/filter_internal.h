@@ -35,6 +35,16 @@ struct rte_bpf *filter_jit_new(
 	const struct filter_insn *insn, uint32_t n, uint64_t (**accept)(void *mbuf));
 void filter_jit_free(struct rte_bpf *bpf);
 
+/* Control thread. The program by columns (filter_columns.c), or NULL where it cannot be. */
+struct filter_columns;
+struct filter_columns *filter_columns_new(const struct filter_insn *insn, uint32_t n);
+void filter_columns_free(struct filter_columns *program);
+/* lcore. The packets of work's burst that are in one piece and accepted. */
+uint64_t filter_columns_run(const struct filter_columns *program, struct filter_work *work);
+/* lcore. The burst's packets, and which of them are chained. */
+unsigned filter_work_n(const struct filter_work *work);
+uint64_t filter_work_chained(const struct filter_work *work, struct rte_mbuf *const **pkts);
+
 /* lcore. Run a valid program on a packet, chained or not, in a bounded number of steps. */
 struct rte_mbuf;
 bool filter_interpret(const struct filter_insn *insn, uint32_t n, const struct rte_mbuf *m);

@@ -51,6 +51,7 @@ struct rx {
 	unsigned n_fds;
 	struct pollfd fds[1 + RX_SLOTS_MAX];
 	struct burst burst;
+	struct filter_work *work;
 
 	/* written by the lcore, read by anyone */
 	uint64_t cycles_useful __attribute__((aligned(64)));
@@ -72,7 +73,7 @@ static unsigned view_poll(struct rx *rx);
 static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll);
 static double pace_pps(const struct port_queue *queue);
 static unsigned queue_pace(struct port_queue *queue, uint64_t now_tsc);
-static void group_offer(const struct rx_group *group, const struct burst *burst, uint64_t now_tsc);
+static void groups_offer(struct rx *rx, const struct rx_poll *poll, uint64_t now_tsc);
 static void lanes_flush(struct rx *rx, uint64_t now_tsc);
 static void round_count(struct rx *rx, unsigned n, uint64_t began_tsc);
 static void idle_wait(struct rx *rx);
@@ -91,7 +92,11 @@ int rx_start(const struct config_cpus *cpus, struct err *err)
 		rx->cpu = cpus->cpu[i];
 		rx->flush_every_tsc = clock_tsc_hz() * FLUSH_EVERY_NS / CLOCK_NS_PER_S;
 		rx->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		rc = rx->kick >= 0 ? rte_eal_remote_launch(rx_main, rx, rx->lcore) : -errno;
+		rc = rx->kick >= 0 ? 0 : -errno;
+		rx->work = filter_work_new();
+		if (rc == 0)
+			rc = rx->work != NULL ? rte_eal_remote_launch(rx_main, rx, rx->lcore)
+					      : -ENOMEM;
 		if (rc != 0) {
 			rx_stop();
 			return err_set(err, -rc, "engine.rx_cpus", "cannot start RX lcore %u: %s",
@@ -109,6 +114,7 @@ void rx_stop(void)
 	for (unsigned i = 0; i < n_rxs; i++) {
 		rte_eal_wait_lcore(rxs[i].lcore);
 		close(rxs[i].kick);
+		filter_work_free(rxs[i].work);
 	}
 	n_rxs = 0;
 }
@@ -229,8 +235,7 @@ static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll)
 		COUNTER_ADD(queue->matched, n);
 	else
 		COUNTER_ADD(queue->unmatched, n);
-	for (unsigned i = 0; i < poll->n_groups; i++)
-		group_offer(&poll->groups[i], &rx->burst, now_tsc);
+	groups_offer(rx, poll, now_tsc);
 	ops->release(queue, &rx->burst);
 	return n;
 }
@@ -257,13 +262,22 @@ static unsigned queue_pace(struct port_queue *queue, uint64_t now_tsc)
 	return RTE_MIN(due - queue->pace_taken, (uint64_t)PORT_BURST_MAX);
 }
 
-static void group_offer(const struct rx_group *group, const struct burst *burst, uint64_t now_tsc)
+static void groups_offer(struct rx *rx, const struct rx_poll *poll, uint64_t now_tsc)
 {
-	const uint64_t mask = filter_burst(group->filter, burst->pkts, burst->n);
+	const struct burst *burst = &rx->burst;
 
-	for (unsigned i = 0; i < group->n_members; i++)
-		group->members[i].offer(
-			group->members[i].lane, burst, mask, group->members[i].interface, now_tsc);
+	if (poll->by_columns)
+		filter_work_burst(rx->work, burst->pkts, burst->n);
+	for (unsigned i = 0; i < poll->n_groups; i++) {
+		const struct rx_group *group = &poll->groups[i];
+		const uint64_t mask = poll->by_columns
+					      ? filter_run(group->filter, rx->work)
+					      : filter_burst(group->filter, burst->pkts, burst->n);
+
+		for (unsigned m = 0; m < group->n_members; m++)
+			group->members[m].offer(group->members[m].lane, burst, mask,
+				group->members[m].interface, now_tsc);
+	}
 }
 
 static void lanes_flush(struct rx *rx, uint64_t now_tsc)

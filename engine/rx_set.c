@@ -12,6 +12,9 @@
 #include "engine/rcu.h"
 #include "engine/rx.h"
 
+/* From so many filters on it pays to read values once for all of them. */
+#define COLUMNS_MIN 2
+
 /* A set that was replaced, on its way through the grace period. */
 struct retired {
 	struct rcu_head rcu;
@@ -276,6 +279,7 @@ static int poll_groups_make(struct rx_poll *poll, struct tap *const *entries, un
 {
 	const unsigned port = poll->queue->port->index;
 	const unsigned slot = poll->queue->lane_slot;
+	unsigned n_columns = 0;
 
 	poll->groups = calloc(n + 1, sizeof(*poll->groups));
 	if (poll->groups == NULL)
@@ -285,6 +289,7 @@ static int poll_groups_make(struct rx_poll *poll, struct tap *const *entries, un
 		unsigned end = i;
 
 		group->filter = entries[i]->spec.filter;
+		n_columns += filter_by_columns(group->filter);
 		while (end < n && entries[end]->spec.filter == group->filter)
 			end++;
 		group->members = calloc(end - i, sizeof(*group->members));
@@ -298,6 +303,7 @@ static int poll_groups_make(struct rx_poll *poll, struct tap *const *entries, un
 			member->interface = entries[i]->interface_of[port];
 		}
 	}
+	poll->by_columns = n_columns >= COLUMNS_MIN;
 	return 0;
 }
 

@@ -40,6 +40,7 @@ struct rx_poll {
 	struct port_queue *queue;
 	unsigned n_groups;
 	struct rx_group *groups;
+	bool by_columns; /* so many filters that they share what they read: filter_run */
 };
 
 /* One lcore's part. */

@@ -49,6 +49,7 @@ static struct frame *frames;
 static struct row *rows;
 static unsigned n_rows;
 static struct rte_mempool *whole_pool, *piece_pool;
+static struct filter_work *whole_work, *piece_work;
 
 /* --- the corpus as mbufs -----------------------------------------------------------------------
  */
@@ -200,6 +201,10 @@ static int corpus_setup(void **state)
 	rows = calloc(ROWS_MAX, sizeof(rows[0]));
 	whole_pool = eal_fixture_pool("whole", BURST, FRAME_MAX);
 	piece_pool = eal_fixture_pool("piece", BURST * 200, PIECE_MAX);
+	whole_work = filter_work_new();
+	piece_work = filter_work_new();
+	assert_non_null(whole_work);
+	assert_non_null(piece_work);
 	assert_non_null(frames);
 	assert_non_null(rows);
 	assert_non_null(whole_pool);
@@ -223,6 +228,8 @@ static int corpus_teardown(void **state)
 {
 	for (unsigned i = 0; i < n_rows; i++)
 		filter_put(rows[i].filter);
+	filter_work_free(whole_work);
+	filter_work_free(piece_work);
 	free(frames);
 	free(rows);
 	return 0;
@@ -242,6 +249,17 @@ static void each_filter_runs_in_its_engine(void **state)
 	}
 }
 
+/* All that jump forward only and compute no value on two ways: the table has few others. */
+static void most_filters_run_by_columns(void **state)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < n_rows; i++)
+		n += filter_by_columns(rows[i].filter);
+	print_message("# %u of %u filters by columns\n", n, n_rows);
+	assert_true(n >= n_rows * 9 / 10);
+}
+
 static void row_check_burst(struct row *row, unsigned burst, struct rte_mbuf *whole[BURST],
 	struct rte_mbuf *pieces[BURST])
 {
@@ -250,6 +268,11 @@ static void row_check_burst(struct row *row, unsigned burst, struct rte_mbuf *wh
 	uint64_t many = filter_burst(row->filter, pieces, BURST);
 
 	row->hits[burst] = expected;
+	if (filter_run(row->filter, whole_work) != expected ||
+		filter_run(row->filter, piece_work) != expected)
+		fail_msg("%s: burst %u: libpcap %016lx, by columns %016lx, in pieces %016lx",
+			row->expression, burst, expected, filter_run(row->filter, whole_work),
+			filter_run(row->filter, piece_work));
 	if (one != expected || many != expected)
 		fail_msg("%s: burst %u: libpcap %016lx, in one piece %016lx, in pieces %016lx",
 			row->expression, burst, expected, one, many);
@@ -262,6 +285,8 @@ static void engines_agree_with_libpcap(void **state)
 
 	for (unsigned b = 0; b < N_BURSTS; b++) {
 		burst_fill(&frames[b * BURST], &rng, whole, pieces);
+		filter_work_burst(whole_work, whole, BURST);
+		filter_work_burst(piece_work, pieces, BURST);
 		for (unsigned i = 0; i < n_rows; i++)
 			row_check_burst(&rows[i], b, whole, pieces);
 		rte_pktmbuf_free_bulk(whole, BURST);
@@ -487,11 +512,13 @@ static void program_print(const struct filter_code *code)
 		print_message("# %s\n", bpf_image((const struct bpf_insn *)&code->insn[i], (int)i));
 }
 
+static unsigned n_columns; /* random programs that ran by columns, too */
+
 /* One filter on one burst, whole and in pieces, against libpcap. The engine that ran. */
 static enum filter_engine program_check(const struct filter_code *code, const struct frame *frame,
 	struct rte_mbuf *whole[BURST], struct rte_mbuf *pieces[BURST])
 {
-	uint64_t expected = reference_burst(code, frame, BURST), one, many;
+	uint64_t expected = reference_burst(code, frame, BURST), one, many, columns;
 	enum filter_engine engine;
 	struct filter *filter;
 	struct err err;
@@ -501,11 +528,15 @@ static enum filter_engine program_check(const struct filter_code *code, const st
 	engine = filter_engine(filter);
 	one = filter_burst(filter, whole, BURST);
 	many = filter_burst(filter, pieces, BURST);
+	filter_work_burst(whole_work, whole, BURST);
+	columns = filter_run(filter, whole_work);
+	n_columns += filter_by_columns(filter);
 	filter_put(filter);
-	if (one != expected || many != expected) {
+	if (one != expected || many != expected || columns != expected) {
 		program_print(code);
-		fail_msg("%s: libpcap %016lx, in one piece %016lx, in pieces %016lx",
-			filter_engine_name(engine), expected, one, many);
+		fail_msg("%s: libpcap %016lx, in one piece %016lx, in pieces %016lx, "
+			 "by columns %016lx",
+			filter_engine_name(engine), expected, one, many, columns);
 	}
 	return engine;
 }
@@ -530,7 +561,9 @@ static void random_programs_agree_with_libpcap(void **state)
 		rte_pktmbuf_free_bulk(whole, BURST);
 		rte_pktmbuf_free_bulk(pieces, BURST);
 	}
-	print_message("# %u of %u random programs ran as native code\n", n_jit, PROGRAMS);
+	print_message("# %u of %u random programs ran as native code, %u of %u by columns\n", n_jit,
+		PROGRAMS, n_columns, 2 * PROGRAMS);
+	assert_true(n_columns > PROGRAMS / 10);
 	assert_true(n_jit > PROGRAMS * 9 / 10);
 	assert_int_equal(n_interpreter, PROGRAMS);
 }
@@ -540,6 +573,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(filters_txt_has_enough_rows),
 		cmocka_unit_test(each_filter_runs_in_its_engine),
+		cmocka_unit_test(most_filters_run_by_columns),
 		cmocka_unit_test(engines_agree_with_libpcap),
 		cmocka_unit_test(each_filter_selects_what_its_row_says),
 		cmocka_unit_test(engines_agree_with_tcpdump),

@@ -238,6 +238,7 @@ static const struct rx_group *group_of(
 				assert_ptr_equal(member->lane, tap->lane_of[queue->lane_slot]);
 				assert_int_equal(
 					member->interface, tap->interface_of[queue->port->index]);
+				assert_ptr_equal(member->offer, lane_offer_choose(member->lane));
 				found = &poll->groups[g];
 			}
 		}
@@ -278,6 +279,10 @@ static void taps_are_grouped_by_port_and_filter(void **state)
 	}
 	assert_ptr_equal(group_of(view, &queues[1][1], a)->filter, one);
 	assert_null(group_of(view, &queues[1][1], d)->filter);
+	/* Two filters share what they read, one does not. */
+	for (unsigned i = 0; i < view->n_polls; i++)
+		assert_int_equal(
+			view->polls[i].by_columns, view->polls[i].queue->port == &ports[0]);
 	/* lcore 1: queues 0/1, 1/0, 2/0; nobody listens to the last */
 	view = rx_set_view(1);
 	assert_int_equal(view->n_polls, 3);
