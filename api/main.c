@@ -47,6 +47,7 @@ int main(int argc, char **argv)
 		return EXIT_RUNTIME;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGIO, SIG_IGN); /* sent to who holds a lease on a file that somebody opens */
 	rc = options_parse(argc, argv, &options);
 	if (rc < 0)
 		rc = config_check(&options, &config);

@@ -701,6 +701,7 @@ json_t *native_status(void)
 	put_count(storage, "size_bytes", control.storage_size_bytes);
 	put_count(storage, "used_bytes", control.storage_used_bytes);
 	put_count(storage, "quota_bytes", control.storage_quota_bytes);
+	put_count(storage, "spare_bytes", control.storage_spare_bytes);
 	put(storage, "ceiling", ceiling_json(control.ceiling));
 	put(json, "storage", storage);
 	put_count(risk, "packets", control.at_risk_packets);

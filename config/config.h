@@ -24,6 +24,9 @@
 enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_YES, CONFIG_HUGEPAGES_NO };
 enum config_poll { CONFIG_POLL_AUTO, CONFIG_POLL_ALWAYS, CONFIG_POLL_WANTED };
 enum config_when_full { CONFIG_WHEN_FULL_DELETE_OLDEST, CONFIG_WHEN_FULL_REFUSE };
+#define CONFIG_SPARE_NO   0
+#define CONFIG_SPARE_AUTO UINT64_MAX
+
 enum config_measure { CONFIG_MEASURE_AUTO, CONFIG_MEASURE_NO };
 enum config_deliver { CONFIG_DELIVER_LOCAL, CONFIG_DELIVER_BUCKET };
 enum config_nsx_format { CONFIG_NSX_PCAP, CONFIG_NSX_PCAPNG };
@@ -77,6 +80,7 @@ struct config {
 		uint64_t durable_every_ms;
 		enum config_when_full when_full;
 		enum config_measure measure;
+		uint64_t spare_bytes; /* or one of the two below */
 	} storage;
 	struct {
 		bool endless;

@@ -44,7 +44,7 @@ static const struct suffix percents[] = {{"%", 1}, {NULL, 0}};
 typedef int option_setter(
 	const struct option *option, void *member, const char *value, struct err *err);
 static option_setter set_text, set_list, set_bool, set_choice, set_number, set_size, set_duration,
-	set_quota, set_rate, set_cpu, set_cpus;
+	set_quota, set_spare, set_rate, set_cpu, set_cpus;
 static bool number_parse(const char *text, const struct suffix *suffixes, uint64_t *number);
 static void bound_print(const struct option *option, uint64_t bound, char *out, size_t size);
 static int refuse(const struct option *option, const char *value, struct err *err);
@@ -61,6 +61,7 @@ static option_setter *const setters[] = {
 	[OPTION_SIZE] = set_size,
 	[OPTION_DURATION] = set_duration,
 	[OPTION_QUOTA] = set_quota,
+	[OPTION_SPARE] = set_spare,
 	[OPTION_RATE] = set_rate,
 	[OPTION_CPU] = set_cpu,
 	[OPTION_CPUS] = set_cpus,
@@ -108,6 +109,7 @@ void option_allowed(const struct option *option, char *out, size_t size)
 		[OPTION_SIZE] = "auto, or ",
 		[OPTION_RATE] = "max, or ",
 		[OPTION_QUOTA] = "1% to 95%, or ",
+		[OPTION_SPARE] = "auto, no, or ",
 		[OPTION_CPUS] = NULL,
 	};
 	char min[32], max[32];
@@ -300,6 +302,21 @@ static int set_quota(const struct option *option, void *member, const char *valu
 	return 0;
 }
 
+static int set_spare(const struct option *option, void *member, const char *value, struct err *err)
+{
+	uint64_t number;
+
+	if (strcmp(value, "auto") == 0)
+		number = CONFIG_SPARE_AUTO;
+	else if (strcmp(value, "no") == 0)
+		number = CONFIG_SPARE_NO;
+	else if (!number_parse(value, sizes, &number) || number < option->min ||
+		 number > option->max)
+		return refuse(option, value, err);
+	*(uint64_t *)member = number;
+	return 0;
+}
+
 static int set_rate(const struct option *option, void *member, const char *value, struct err *err)
 {
 	uint64_t number = 0;
@@ -392,7 +409,8 @@ static void bound_print(const struct option *option, uint64_t bound, char *out, 
 {
 	const struct suffix *table = numbers, *best = &numbers[0];
 
-	if (option->kind == OPTION_SIZE || option->kind == OPTION_QUOTA)
+	if (option->kind == OPTION_SIZE || option->kind == OPTION_QUOTA ||
+		option->kind == OPTION_SPARE)
 		table = sizes;
 	else if (option->kind == OPTION_DURATION)
 		table = durations;

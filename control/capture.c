@@ -11,6 +11,7 @@
 #include "control/ceiling.h"
 #include "control/job.h"
 #include "control/merge.h"
+#include "control/spare_fill.h"
 #include "control/store.h"
 #include "engine/clock.h"
 #include "engine/tap.h"
@@ -20,6 +21,7 @@
 struct capture {
 	struct uuid id;
 	unsigned n_lanes;
+	uint64_t expect_bytes;
 	void *header;
 	size_t header_len;
 	struct store_capture store;
@@ -66,8 +68,8 @@ static void tend_done(struct job *job);
 static void finish_run(struct job *job);
 static struct capture *capture_of(struct job *job);
 
-struct capture *capture_new(
-	const struct uuid *id, unsigned n_lanes, void *header, size_t header_len)
+struct capture *capture_new(const struct uuid *id, unsigned n_lanes, uint64_t expect_bytes,
+	void *header, size_t header_len)
 {
 	struct capture *capture = calloc(1, sizeof(*capture));
 
@@ -77,6 +79,7 @@ struct capture *capture_new(
 	}
 	capture->id = *id;
 	capture->n_lanes = n_lanes;
+	capture->expect_bytes = expect_bytes;
 	capture->header = header;
 	capture->header_len = header_len;
 	capture->synced_ns = clock_monotonic_ns();
@@ -96,6 +99,7 @@ void capture_free(struct capture *capture)
 void capture_create(struct capture *capture, char *record, capture_done *done, void *arg)
 {
 	ceiling_yield();
+	spare_fill_yield();
 	capture->record = record;
 	capture->done = done;
 	capture->arg = arg;
@@ -173,8 +177,9 @@ uint64_t capture_allocated_bytes(const struct capture *capture)
 static void create_run(struct job *job)
 {
 	struct capture *capture = capture_of(job);
-	int rc = store_create(&capture->store, &capture->id, capture->n_lanes, capture->header,
-		capture->header_len, capture->record, &capture->err);
+	int rc = store_create(&capture->store, &capture->id, capture->n_lanes,
+		capture->expect_bytes / capture->n_lanes, capture->header, capture->header_len,
+		capture->record, &capture->err);
 
 	if (rc != 0 && capture->err.code == 0)
 		err_set(&capture->err, -rc, "output", "cannot make the capture's files: %s",
@@ -284,6 +289,8 @@ static void finish_run(struct job *job)
 	for (unsigned i = 0; i < capture->n_lanes; i++) {
 		bytes[i] = capture->ends[i].written_bytes;
 		packets[i] = capture->ends[i].written_packets;
+		if (capture->store.lanes[i].spare)
+			spare_fill_used(bytes[i]);
 	}
 	rc = store_finish(&capture->store, bytes, packets, capture->trailer, capture->trailer_len,
 		capture->record, &size_bytes);

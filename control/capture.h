@@ -19,9 +19,10 @@ struct tap;
 
 typedef void capture_done(void *arg, const struct err *err);
 
-/* header (the file's section and interface blocks, malloc'ed) becomes the capture's. NULL: no memory. */
-struct capture *capture_new(
-	const struct uuid *id, unsigned n_lanes, void *header, size_t header_len);
+/* header (the file's section and interface blocks, malloc'ed) becomes the capture's. expect_bytes: about
+ * how large it will be, UINT64_MAX: nobody knows. NULL: no memory. */
+struct capture *capture_new(const struct uuid *id, unsigned n_lanes, uint64_t expect_bytes,
+	void *header, size_t header_len);
 /* No job of it may be under way. NULL is fine. */
 void capture_free(struct capture *capture);
 

@@ -49,11 +49,11 @@ static const struct setting {
 	uint32_t write_bytes;
 	unsigned depth;
 } settings[] = {
-	{4U << 20, 8},
-	{1U << 20, 8},
-	{1U << 20, 32},
 	{4U << 20, 32},
-	{16U << 20, 4},
+	{4U << 20, 8},
+	{1U << 20, 32},
+	{1U << 20, 8},
+	{16U << 20, 8},
 };
 #define N_SETTINGS (sizeof(settings) / sizeof(settings[0]))
 

@@ -24,6 +24,8 @@
 #include "control/publish.h"
 #include "control/quota.h"
 #include "control/session_state.h"
+#include "control/spare.h"
+#include "control/spare_fill.h"
 #include "control/store.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
@@ -58,6 +60,7 @@ int control_start(const struct config *config, struct event_base *base, struct e
 	/* Not ours to have without the privilege; the workers inherit it, bulk work gives it back. */
 	setpriority(PRIO_PROCESS, gettid(), CONTROL_NICE);
 	session_init(config, base);
+	spare_init(config);
 	rc = store_open(config->storage.root, err);
 	if (rc != 0)
 		return rc;
@@ -82,6 +85,7 @@ int control_start(const struct config *config, struct event_base *base, struct e
 			strerror(-rc));
 	quota_init(config);
 	ceiling_init(config);
+	spare_fill_init(config);
 	return 0;
 }
 
@@ -89,6 +93,7 @@ void control_stop(void)
 {
 	control.stopping = true;
 	ceiling_yield();
+	spare_fill_yield();
 	if (control.engine_event != NULL) {
 		merge_cancel();
 		sessions_stop_all();
@@ -102,6 +107,7 @@ void control_stop(void)
 		event_free(control.engine_event);
 	publish_fini();
 	session_fini();
+	spare_fill_fini();
 	store_close();
 	memset(&control, 0, sizeof(control));
 }
@@ -113,6 +119,7 @@ void control_status(struct control_status *status)
 		.storage_size_bytes = quota_size_bytes(),
 		.storage_used_bytes = quota_used_bytes(),
 		.storage_quota_bytes = quota_limit_bytes(),
+		.storage_spare_bytes = spare_bytes(),
 		.ceiling = ceiling_get(),
 		.bottleneck = bottleneck_name(),
 		.explanation = bottleneck_get()->text,
@@ -158,6 +165,7 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	bottleneck_sample();
 	quota_tick();
 	ceiling_tick(sessions_idle());
+	spare_fill_tick(sessions_idle());
 }
 
 /* Nothing writes, and nothing is about to. */

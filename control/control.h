@@ -20,7 +20,8 @@ struct load;
 struct control_status {
 	uint64_t uptime_ns;
 	uint64_t storage_size_bytes;
-	uint64_t storage_used_bytes; /* by Sluice */
+	uint64_t storage_used_bytes;  /* by Sluice */
+	uint64_t storage_spare_bytes; /* of that: spares */
 	uint64_t storage_quota_bytes;
 	const struct ceiling *ceiling; /* NULL: not measured; until the loop's next turn */
 	uint64_t at_risk_packets;      /* written and not yet durable, all sessions */

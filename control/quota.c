@@ -10,6 +10,8 @@
 #include "control/capture.h"
 #include "control/job.h"
 #include "control/session_state.h"
+#include "control/spare.h"
+#include "control/spare_fill.h"
 #include "control/store.h"
 #include "control/table.h"
 
@@ -22,10 +24,16 @@ static struct {
 	struct job job;
 	bool measuring;
 	bool expiring;
+	struct job shrink;
+	uint64_t shrink_bytes;
+	bool shrinking;
 } quota;
 
 static void measure_work(struct job *job);
 static void measure_done(struct job *job);
+static void spares_shrink(void);
+static void shrink_work(struct job *job);
+static void shrink_done(struct job *job);
 static void room_make(void);
 static bool room_short(void);
 static bool disk_short(void);
@@ -53,6 +61,10 @@ int quota_check(struct err *err)
 {
 	if (!room_short())
 		return 0;
+	if (spare_bytes() != 0) {
+		spares_shrink();
+		return 0;
+	}
 	if (quota.config->storage.when_full == CONFIG_WHEN_FULL_DELETE_OLDEST &&
 		oldest_closed() != NULL) {
 		room_make();
@@ -73,9 +85,14 @@ uint64_t quota_size_bytes(void)
 	return quota.usage.size_bytes;
 }
 
+uint64_t quota_free_bytes(void)
+{
+	return quota.usage.free_bytes;
+}
+
 uint64_t quota_used_bytes(void)
 {
-	uint64_t used_bytes = 0;
+	uint64_t used_bytes = spare_bytes() + spare_fill_bytes();
 
 	for (struct session *s = table_newest(); s != NULL; s = s->older) {
 		if (s->run != NULL && s->run->capture != NULL)
@@ -105,11 +122,38 @@ static void measure_done(struct job *job)
 	quota.usage = quota.fresh;
 	if (!room_short())
 		return;
-	if (quota.config->storage.when_full == CONFIG_WHEN_FULL_DELETE_OLDEST &&
-		oldest_closed() != NULL)
+	if (spare_bytes() != 0)
+		spares_shrink();
+	else if (quota.config->storage.when_full == CONFIG_WHEN_FULL_DELETE_OLDEST &&
+		 oldest_closed() != NULL)
 		room_make();
 	else if (disk_short() && !quota.expiring)
 		running_end();
+}
+
+/* As much as is missing; what that does not make up for is seen when it is measured again. */
+static void spares_shrink(void)
+{
+	const uint64_t used = quota_used_bytes(), limit = quota_limit_bytes();
+
+	if (quota.shrinking)
+		return;
+	quota.shrinking = true;
+	quota.shrink_bytes = used >= limit ? used - limit + 1 : 1;
+	if (disk_short() && disk_reserve_bytes() - quota.usage.free_bytes > quota.shrink_bytes)
+		quota.shrink_bytes = disk_reserve_bytes() - quota.usage.free_bytes;
+	quota.shrink = (struct job){.run = shrink_work, .done = shrink_done};
+	job_post(WORKER_STORAGE, &quota.shrink);
+}
+
+static void shrink_work(struct job *job)
+{
+	spare_shrink(quota.shrink_bytes);
+}
+
+static void shrink_done(struct job *job)
+{
+	quota.shrinking = false;
 }
 
 static void room_make(void)

@@ -2,8 +2,8 @@
  * Copyright The Sluice authors
  *
  * What the storage may hold: storage.quota, and 5 % of the file system that always stays free. At the
- * quota the oldest finished captures go, or new ones are refused; a running one is never touched while
- * the disk has room. Control thread.
+ * quota spares go, then the oldest finished captures, or new ones are refused; a running one is never
+ * touched while the disk has room. Control thread.
  */
 #ifndef CONTROL_QUOTA_H
 #define CONTROL_QUOTA_H
@@ -23,7 +23,8 @@ void quota_tick(void);
 int quota_check(struct err *err);
 
 uint64_t quota_size_bytes(void);  /* of the file system */
-uint64_t quota_used_bytes(void);  /* by captures */
+uint64_t quota_free_bytes(void);  /* of it, a second ago */
+uint64_t quota_used_bytes(void);  /* by captures and spares */
 uint64_t quota_limit_bytes(void); /* what Sluice may use */
 
 #endif

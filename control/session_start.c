@@ -18,16 +18,20 @@
 
 #include <event2/event.h>
 
-#include "control/spec.h"
+#include "control/ceiling.h"
 #include "control/record.h"
+#include "control/spec.h"
 #include "control/table.h"
 #include "engine/clock.h"
 #include "engine/pcapng.h"
+
+#define FRAME_LEN_USUAL 1518
 
 static void filter_ready(evutil_socket_t fd, short what, void *arg);
 static void start_ports(struct session *session);
 static void port_acquired(struct device_wait *wait, const struct err *err);
 static void start_tap(struct session *session);
+static uint64_t expected_bytes(const struct session *session);
 static int tap_make(struct session *session, size_t header_len, struct err *err);
 static void files_created(void *arg, const struct err *err);
 static void start_publish(struct session *session);
@@ -183,7 +187,8 @@ static void start_tap(struct session *session)
 		start_publish(session);
 		return;
 	}
-	run->capture = capture_new(&session->id, tap_lanes(run->tap), header, header_len);
+	run->capture = capture_new(
+		&session->id, tap_lanes(run->tap), expected_bytes(session), header, header_len);
 	record = record_print(session, SESSION_running);
 	if (run->capture == NULL || record == NULL) {
 		free(record);
@@ -192,6 +197,30 @@ static void start_tap(struct session *session)
 		return;
 	}
 	capture_create(run->capture, record, files_created, session);
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* About how large the file will be at most, by the limits; UINT64_MAX without any. */
+static uint64_t expected_bytes(const struct session *session)
+{
+	const struct ceiling *ceiling = ceiling_get();
+	uint64_t bytes = UINT64_MAX;
+
+	if (session->limit_file_bytes != 0)
+		bytes = session->limit_file_bytes;
+	if (session->limit_bytes != 0)
+		bytes = least(bytes, session->limit_bytes);
+	if (session->limit_packets != 0)
+		bytes = least(bytes, least(session->limit_packets, UINT32_MAX) *
+					     least(session->snaplen_bytes, FRAME_LEN_USUAL));
+	if (session->limit_ns != 0 && ceiling != NULL)
+		bytes = least(
+			bytes, session->limit_ns / 1000 * (ceiling->touched_bytes_per_s / 1000000));
+	return bytes;
 }
 
 static int tap_make(struct session *session, size_t header_len, struct err *err)

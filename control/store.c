@@ -26,6 +26,7 @@
 #include "config/config.h"
 #include "config/log.h"
 #include "control/file.h"
+#include "control/spare.h"
 
 #define PAGE         4096ULL
 #define STEP_MIN     (1ULL << 20)
@@ -33,6 +34,8 @@
 #define STEP_LAST    (64ULL << 10) /* below this a disk is full */
 #define REMOVE_TRIES 3
 #define RECORD_MAX   (1U << 20)
+#define COPY_MAX     (64ULL << 20) /* a capture up to here is copied off its spare */
+#define COPY         "copy.pcapng"
 #define RECORD       "record"
 #define STATE        "state"
 #define DIR_FLAGS    (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -56,11 +59,14 @@ static int dir_sync(int dir);
 static int dir_each(
 	int parent, const char *name, int (*fn)(int dir, const char *name, void *arg), void *arg);
 static int tree_remove(int parent, const char *name);
-static int capture_build(struct store_capture *capture, const char *name, const void *header,
-	uint64_t header_len, const char *record);
+static int capture_build(struct store_capture *capture, const char *name, uint64_t expect_bytes,
+	const void *header, uint64_t header_len, const char *record);
 static int capture_appear(const char *name, const char *open_name);
 static int lane_grow(struct store_lane *lane, uint64_t want_bytes);
 static int lane_cut(int dir, const char *name, uint64_t len_bytes);
+static int lane_copy(int dir, const char *name, uint64_t len_bytes);
+static int entry_unlink(int dir, const char *name);
+static int entry_expire(int dir, const char *name, void *arg);
 static int entry_discard(int dir, const char *name, void *arg);
 static int entry_usage(int dir, const char *name, void *arg);
 static void fd_close(int *fd);
@@ -79,12 +85,19 @@ int store_open(const char *root, struct err *err)
 		return rc;
 	}
 	snprintf(store.path, sizeof(store.path), "%s", root);
+	rc = spare_open(store.root);
+	if (rc != 0) {
+		store_close();
+		return err_set(
+			err, -rc, "storage.root", "cannot open %s/spare: %s", root, strerror(-rc));
+	}
 	trash_empty();
 	return 0;
 }
 
 void store_close(void)
 {
+	spare_close();
 	fd_close(&store.trash);
 	fd_close(&store.captures);
 	fd_close(&store.lock);
@@ -92,7 +105,8 @@ void store_close(void)
 }
 
 int store_create(struct store_capture *capture, const struct uuid *id, unsigned n_lanes,
-	const void *header, uint64_t header_len, const char *record, struct err *err)
+	uint64_t expect_bytes, const void *header, uint64_t header_len, const char *record,
+	struct err *err)
 {
 	char name[DIR_NAME_MAX], open_name[DIR_NAME_MAX];
 	int rc;
@@ -105,7 +119,7 @@ int store_create(struct store_capture *capture, const struct uuid *id, unsigned 
 		capture->lanes[i].fd = -1;
 	dir_name(id, false, name);
 	dir_name(id, true, open_name);
-	rc = capture_build(capture, name, header, header_len, record);
+	rc = capture_build(capture, name, expect_bytes, header, header_len, record);
 	if (rc == 0)
 		rc = capture_appear(name, open_name);
 	if (rc == 0)
@@ -178,6 +192,9 @@ static int finish_one(struct store_capture *capture, unsigned lane, uint64_t len
 
 	/* The cut gives back what was allocated ahead: on a full disk the record needs that. */
 	store_lane_name(lane, name);
+	if (capture->lanes[lane].spare && len_bytes <= COPY_MAX &&
+		lane_copy(capture->dir, name, len_bytes) == 0)
+		snprintf(name, sizeof(name), COPY);
 	rc = store_seal(capture->dir, name, len_bytes, trailer, trailer_len);
 	if (rc == 0 && record != NULL)
 		rc = file_replace(capture->dir, RECORD, record, strlen(record));
@@ -212,6 +229,8 @@ int store_finish(struct store_capture *capture, const uint64_t *lane_bytes,
 		/* An error that the kernel keeps for this descriptor is seen through no other. */
 		if (rc == 0)
 			rc = store_sync(&capture->lanes[i]);
+		/* Closed, a file may become a spare. */
+		store_lane_close(&capture->lanes[i]);
 		if (lane_packets[i] != 0 && n++ == 0)
 			only = i;
 	}
@@ -244,14 +263,13 @@ int store_delete(const struct uuid *id)
 
 int store_expire(const struct uuid *id)
 {
-	static const char *const keep[] = {RECORD, NULL};
 	char name[DIR_NAME_MAX], closed_name[DIR_NAME_MAX];
 	int rc = -ENOENT, dir;
 
 	dir_name(id, false, closed_name);
 	for (unsigned open = 0; open < 2 && rc == -ENOENT; open++) {
 		dir_name(id, open, name);
-		rc = dir_each(store.captures, name, entry_discard, (void *)keep);
+		rc = dir_each(store.captures, name, entry_expire, NULL);
 		if (rc == 0 && open &&
 			renameat(store.captures, name, store.captures, closed_name) != 0)
 			rc = -errno;
@@ -583,9 +601,20 @@ static int dir_each(
 	return rc;
 }
 
-static int entry_remove(int dir, const char *name, void *arg)
+static int entry_unlink(int dir, const char *name)
 {
 	return unlinkat(dir, name, 0) != 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int entry_remove(int dir, const char *name, void *arg)
+{
+	return spare_keep(dir, name) ? 0 : entry_unlink(dir, name);
+}
+
+/* What expires makes room: nothing of it is kept but the record. */
+static int entry_expire(int dir, const char *name, void *arg)
+{
+	return strcmp(name, RECORD) == 0 ? 0 : entry_unlink(dir, name);
 }
 
 /* A directory of ours is one level deep. A record that was being replaced when the directory moved to
@@ -606,14 +635,16 @@ static int tree_remove(int parent, const char *name)
 	return rc;
 }
 
-static int lane_make(
-	struct store_lane *lane, int dir, const char *name, const void *header, uint64_t header_len)
+static int lane_make(struct store_lane *lane, int dir, const char *name, uint64_t expect_bytes,
+	const void *header, uint64_t header_len)
 {
+	const uint64_t spare_size = spare_take(dir, name, expect_bytes);
 	int fd, rc;
 
-	rc = store_lane_open(lane, dir, name, 0, header_len);
+	rc = store_lane_open(lane, dir, name, spare_size, header_len);
 	if (rc != 0)
 		return rc;
+	lane->spare = spare_size != 0;
 	fd = openat(dir, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -624,8 +655,8 @@ static int lane_make(
 	return rc;
 }
 
-static int capture_build(struct store_capture *capture, const char *name, const void *header,
-	uint64_t header_len, const char *record)
+static int capture_build(struct store_capture *capture, const char *name, uint64_t expect_bytes,
+	const void *header, uint64_t header_len, const char *record)
 {
 	char lane_name[STORE_NAME_SIZE];
 	int rc;
@@ -643,7 +674,8 @@ static int capture_build(struct store_capture *capture, const char *name, const 
 		rc = file_slots_make(capture->dir, STATE);
 	for (unsigned i = 0; i < capture->n_lanes && rc == 0; i++) {
 		store_lane_name(i, lane_name);
-		rc = lane_make(&capture->lanes[i], capture->dir, lane_name, header, header_len);
+		rc = lane_make(&capture->lanes[i], capture->dir, lane_name, expect_bytes, header,
+			header_len);
 	}
 	return rc != 0 ? rc : dir_sync(capture->dir);
 }
@@ -697,6 +729,8 @@ static int lane_grow(struct store_lane *lane, uint64_t want_bytes)
 	step = lane_step(lane, want_bytes);
 	while (lane->allocated_bytes < want_bytes) {
 		rc = lane_allocate(lane, step);
+		if (rc == -ENOSPC && spare_shrink(step) != 0)
+			continue;
 		if (rc == -ENOSPC && step / 2 >= STEP_LAST)
 			step = step / 2 / PAGE * PAGE;
 		else if (rc != 0)
@@ -716,6 +750,25 @@ static int lane_cut(int dir, const char *name, uint64_t len_bytes)
 		rc = -errno;
 	close(fd);
 	return rc;
+}
+
+/* The first len_bytes of dir/name as dir/COPY, not durable yet; on failure there is none. */
+static int lane_copy(int dir, const char *name, uint64_t len_bytes)
+{
+	int from = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int to = openat(dir, COPY, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	ssize_t n = from < 0 || to < 0 ? -1 : 1;
+
+	for (; len_bytes > 0 && n > 0; len_bytes -= n)
+		n = copy_file_range(from, NULL, to, NULL, len_bytes, 0);
+	if (from >= 0)
+		close(from);
+	if (to >= 0)
+		close(to);
+	if (n > 0)
+		return 0;
+	unlinkat(dir, COPY, 0);
+	return -EIO;
 }
 
 static int entry_discard(int dir, const char *name, void *arg)

@@ -9,6 +9,7 @@
  *   ROOT/lock                                    flock: one daemon per root
  *   ROOT/captures/UUID.open/  record lane<k>.pcapng    while running, merging, recovering
  *   ROOT/captures/UUID/       record capture.pcapng    one rename of the directory = complete
+ *   ROOT/spare/                                        space that was touched before: spare.h
  *   ROOT/trash/UUID                                    being deleted
  *
  * Invariant: a byte that a capture has not written reads as zero.
@@ -31,7 +32,8 @@ int store_open(const char *root, struct err *err);
 void store_close(void);
 
 struct store_lane {
-	int fd; /* what the writer writes to: O_DIRECT where the file system can */
+	bool spare; /* its file was one */
+	int fd;     /* what the writer writes to: O_DIRECT where the file system can */
 	bool direct;
 	uint64_t allocated_bytes; /* by fallocate, size included; 0 where fallocate is not supported
 				   */
@@ -47,11 +49,13 @@ struct store_capture {
 
 /*
  * Make UUID.open with its record and n_lanes lane files, each starting with header (section and
- * interface blocks); everything fsynced, the directory and its parent too. On failure nothing is
+ * interface blocks); everything fsynced, the directory and its parent too. A lane of which much is
+ * expected (UINT64_MAX: nobody knows how much) begins on a spare if there is one. On failure nothing is
  * left. err: field "output", code ENOSPC, EIO ...
  */
 int store_create(struct store_capture *capture, const struct uuid *id, unsigned n_lanes,
-	const void *header, uint64_t header_len, const char *record, struct err *err);
+	uint64_t expect_bytes, const void *header, uint64_t header_len, const char *record,
+	struct err *err);
 
 /* Close the descriptors of a capture that is given up (store_delete follows) without touching its
  * files. Idempotent. */
@@ -95,7 +99,8 @@ int store_state_read(int dir, struct store_state *state); /* newest valid slot; 
  * Close a capture whose lanes have settled. lane_bytes[k] = end of lane k's last whole packet;
  * lane_packets[k]. At most one lane with packets: append trailer (statistics blocks), cut to the
  * byte, fdatasync, rename to capture.pcapng, remove the other lanes, write record, rename the
- * directory, fsync its parent; *size_bytes = the file's size; returns 0. More than one: cut and
+ * directory, fsync its parent; *size_bytes = the file's size; returns 0. Little that was written onto a
+ * spare is copied to a file of its own, and the spare is a spare again. More than one: cut and
  * fdatasync each, keep UUID.open, return 1: merge_prepare and merge_run must follow. -errno:
  * failed, what can be read stays readable in UUID.open. The record is durable before capture.pcapng
  * has its name; NULL keeps the one that is there. Closes the capture's descriptors in each case.
@@ -104,8 +109,8 @@ int store_finish(struct store_capture *capture, const uint64_t *lane_bytes,
 	const uint64_t *lane_packets, const void *trailer, uint64_t trailer_len, const char *record,
 	uint64_t *size_bytes);
 
-/* Move to trash/ (one rename) and remove; true progress even if killed between. 0, -ENOENT or
- * -errno. */
+/* Move to trash/ (one rename) and remove, or keep as a spare what makes a good one; true progress even
+ * if killed between. 0, -ENOENT or -errno. */
 int store_delete(const struct uuid *id);
 /* Remove the data of a capture that nobody writes, keep its record (retention); UUID.open becomes
  * UUID. */

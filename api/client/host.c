@@ -112,15 +112,16 @@ static void status_print(const json_t *status)
 	const json_t *blocks = json_object_get(status, "blocks");
 	const json_t *storage = json_object_get(status, "storage");
 	const json_t *risk = json_object_get(status, "at_risk");
-	char a[TEXT_SIZE], b[TEXT_SIZE], c[TEXT_SIZE];
+	char a[TEXT_SIZE], b[TEXT_SIZE], c[TEXT_SIZE], d[TEXT_SIZE];
 
 	printf("version     %s, up %s\n", text_string(status, "version"),
 		text_duration(a, text_number(status, "uptime_seconds")));
 	printf("lcores      %zu\n", json_array_size(json_object_get(status, "lcores")));
 	printf("blocks      %s of %s free\n", text_digits(a, text_number(blocks, "free")),
 		text_digits(b, text_number(blocks, "total")));
-	printf("storage     %s used, quota %s, file system %s\n",
+	printf("storage     %s used (spares %s), quota %s, file system %s\n",
 		text_si(a, text_number(storage, "used_bytes"), "B"),
+		text_si(d, text_number(storage, "spare_bytes"), "B"),
 		text_si(b, text_number(storage, "quota_bytes"), "B"),
 		text_si(c, text_number(storage, "size_bytes"), "B"));
 	ceiling_print(json_object_get(storage, "ceiling"));

@@ -187,6 +187,7 @@ class Fake:
                 "size_bytes": 10**12,
                 "used_bytes": 10**9,
                 "quota_bytes": 8 * 10**11,
+                "spare_bytes": 5 * 10**8,
                 "ceiling": {
                     "touched_bytes_per_second": 2 * 10**9,
                     "fresh_bytes_per_second": 10**9,

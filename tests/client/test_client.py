@@ -408,7 +408,7 @@ def test_ports(fake, sluice):
 
 def test_status(sluice):
     text = sluice("status").stdout.decode()
-    assert "up 1:02:05" in text and "1,000 of 1,024 free" in text and "1.00 GB used" in text
+    assert "up 1:02:05" in text and "1,000 of 1,024 free" in text and "1.00 GB used (spares 500 MB)" in text
     assert "2.00 GB/s, 1.00 GB/s on new space; writes of 4.19 MB, 8 in flight" in text
     for line in (
         "bottleneck  disk, since 20",

@@ -217,7 +217,7 @@ class Daemon:
         self.config = self.dir / "sluice.ini"
         options = {
             "api": {"listen": f"127.0.0.1:{self.http}"},
-            "storage": {"root": self.root, "measure": "no"},
+            "storage": {"root": self.root, "measure": "no", "spare": "no"},
             "engine": {
                 "hugepages": "no",
                 "main_cpu": CPUS[0],

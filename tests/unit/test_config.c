@@ -92,6 +92,7 @@ static void defaults_hold(void **state)
 	assert_int_equal(config->storage.durable_every_ms, 1000);
 	assert_int_equal(config->storage.when_full, CONFIG_WHEN_FULL_DELETE_OLDEST);
 	assert_int_equal(config->storage.measure, CONFIG_MEASURE_AUTO);
+	assert_true(config->storage.spare_bytes == CONFIG_SPARE_AUTO);
 	assert_true(config->capture.endless);
 	assert_int_equal(config->engine.hugepages, CONFIG_HUGEPAGES_AUTO);
 	assert_int_equal(config->engine.main_cpu, 0);
@@ -158,7 +159,7 @@ static void numbers_are_bounded(void **state)
 
 		if (option->kind != OPTION_NUMBER && option->kind != OPTION_SIZE &&
 			option->kind != OPTION_DURATION && option->kind != OPTION_QUOTA &&
-			option->kind != OPTION_RATE)
+			option->kind != OPTION_RATE && option->kind != OPTION_SPARE)
 			continue;
 		n++;
 		snprintf(head, sizeof(head), "%s: ", option->key);
@@ -301,7 +302,7 @@ static void unknown_words_are_refused(void **state)
 	refused(PORT "rx_queue = 2\n", 3, "rx_queue: is no option of [port]",
 		"did you mean rx_queues?");
 	refused("[storage]\nbanana = 2\n" PORT, 2, "banana: is no option of [storage]",
-		"allowed: root, quota, durable_every, when_full, measure");
+		"allowed: root, quota, durable_every, when_full, measure, spare");
 	refused("[api]\nquota = 5%\n" PORT, 2, "quota: is no option of [api]", "allowed: listen");
 }
 

@@ -172,7 +172,7 @@ static void lanes_save(const struct store_state *marks)
 	struct err err;
 	int fd;
 
-	assert_int_equal(store_create(&capture, &id, n_lanes, header, header_len,
+	assert_int_equal(store_create(&capture, &id, n_lanes, 0, header, header_len,
 				 "{\"state\":\"running\"}", &err),
 		0);
 	for (unsigned i = 0; i < n_lanes; i++) {

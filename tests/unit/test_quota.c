@@ -14,6 +14,8 @@
 #include <cmocka.h>
 
 #include "control/quota.h"
+#include "control/spare.h"
+#include "control/spare_fill.h"
 #include "control/store.h"
 #include "control/table.h"
 
@@ -38,6 +40,28 @@ int store_usage(struct store_usage *usage)
 {
 	*usage = disk;
 	return 0;
+}
+
+static uint64_t spares, shrunk;
+
+uint64_t spare_bytes(void)
+{
+	return spares;
+}
+
+uint64_t spare_fill_bytes(void)
+{
+	return 0;
+}
+
+uint64_t spare_shrink(uint64_t need_bytes)
+{
+	if (need_bytes > spares)
+		need_bytes = spares;
+	spares -= need_bytes;
+	shrunk += need_bytes;
+	disk.free_bytes += need_bytes;
+	return need_bytes;
 }
 
 void job_post(enum worker worker, struct job *job)
@@ -91,6 +115,8 @@ static int quota_start(void **state)
 	memset(made, 0, sizeof(made));
 	memset(runs, 0, sizeof(runs));
 	memset(&config, 0, sizeof(config));
+	spares = 0;
+	shrunk = 0;
 	n_expired = 0;
 	n_stopped = 0;
 	expire_done = NULL;
@@ -130,6 +156,35 @@ static void what_is_used_is_what_captures_take(void **state)
 	config.storage.quota_percent = 0;
 	config.storage.quota_bytes = 77;
 	assert_int_equal(quota_limit_bytes(), 77);
+}
+
+/* They count, they are the first to go, no more of them than is needed, and no capture with them. */
+static void spares_go_first(void **state)
+{
+	spares = 500;
+	assert_int_equal(quota_used_bytes(), 600);
+	quota_tick();
+	assert_int_equal(shrunk, 101);
+	assert_int_equal(quota_used_bytes(), 499);
+	quota_tick();
+	assert_int_equal(shrunk, 101);
+
+	/* The file system is short of space for other reasons: 50 stay free. */
+	disk.free_bytes = 20;
+	quota_tick();
+	assert_int_equal(shrunk, 131);
+	assert_int_equal(n_expired + n_stopped, 0);
+}
+
+static void spares_do_not_stand_in_the_way_of_a_capture(void **state)
+{
+	config.storage.when_full = CONFIG_WHEN_FULL_REFUSE;
+	spares = 450;
+	assert_int_equal(quota_check(&err), 0);
+	assert_int_equal(shrunk, 51);
+	config.storage.quota_percent = 7;
+	spares = 0;
+	assert_int_equal(quota_check(&err), -ENOSPC);
 }
 
 static void with_room_nothing_happens(void **state)
@@ -240,6 +295,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, quota_start, quota_stop)
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_used_is_what_captures_take),
+		TEST(spares_go_first),
+		TEST(spares_do_not_stand_in_the_way_of_a_capture),
 		TEST(with_room_nothing_happens),
 		TEST(the_oldest_closed_go_first_and_no_more_than_needed),
 		TEST(a_running_capture_is_never_removed),

@@ -111,8 +111,8 @@ static bool create_lanes(unsigned n)
 {
 	struct err err = {0};
 
-	if (store_create(&capture, &id, n, header, header_len, "{\"state\":\"running\"}", &err) ==
-		0)
+	if (store_create(
+		    &capture, &id, n, 0, header, header_len, "{\"state\":\"running\"}", &err) == 0)
 		return true;
 	fprintf(stderr, "# store_create: %s\n", err.text);
 	return false;
@@ -236,7 +236,7 @@ static void no_fallocate_is_no_failure(void **state)
 		int rc;
 
 		disk_calls = 0;
-		rc = store_create(&capture, &id, 1, header, header_len, "{}", &err);
+		rc = store_create(&capture, &id, 1, 0, header, header_len, "{}", &err);
 		if (rc == 0 && capture.lanes[0].allocated_bytes == 0)
 			break; /* that was it */
 		assert_true(disk_calls_fail_at < 50);
@@ -389,7 +389,7 @@ static void all_captures_are_listed(void **state)
 	char line[1024];
 
 	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(store_create(&capture, &others[i], 1, header, header_len,
+		assert_int_equal(store_create(&capture, &others[i], 1, 0, header, header_len,
 					 "{\"state\":\"running\"}", NULL),
 			0);
 		store_release(&capture);
@@ -498,7 +498,7 @@ static void create_failed_anywhere_leaves_nothing(void **state)
 			disk_calls = 0;
 			disk_calls_fail_at = at;
 			disk_calls_errno = errors[i];
-			rc = store_create(&capture, &id, 2, header, header_len, "{}", &err);
+			rc = store_create(&capture, &id, 2, 0, header, header_len, "{}", &err);
 			disk_calls_fail_at = 0;
 			if (disk_calls < at)
 				break; /* all were tried */
@@ -629,7 +629,7 @@ static void a_full_disk(void **state)
 	while (write(fd, header, sizeof(header)) > 0)
 		;
 	close(fd);
-	assert_int_equal(store_create(&(struct store_capture){0}, &second, 2, header, header_len,
+	assert_int_equal(store_create(&(struct store_capture){0}, &second, 2, 0, header, header_len,
 				 "{}", &err),
 		-ENOSPC);
 	assert_int_equal(err.code, ENOSPC);
