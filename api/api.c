@@ -7,6 +7,7 @@
 #include "api/citrix.h"
 #include "api/cloudflare.h"
 #include "api/login.h"
+#include "api/mist.h"
 #include "api/native.h"
 #include "api/nsx.h"
 #include "api/route.h"
@@ -20,6 +21,8 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 	};
 	int rc = auth_start(config, err);
 
+	if (rc == 0 && mist_enabled(config))
+		rc = auth_sign_start(config, err);
 	if (rc < 0)
 		return rc;
 	route_start(config);
@@ -27,6 +30,7 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 	citrix_start(config);
 	cloudflare_start(config);
 	nsx_start(config);
+	mist_start(config);
 	rc = server_start(config, base, &ops, err);
 	if (rc < 0)
 		auth_stop();

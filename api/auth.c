@@ -16,6 +16,7 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/rand.h>
 
 #include "config/log.h"
@@ -36,6 +37,7 @@ static struct {
 	unsigned n;
 	struct auth_token tokens[AUTH_TOKENS_MAX];
 	char path[PATH_SIZE];
+	char link_key[AUTH_SECRET_SIZE];
 } auth;
 
 /* A change of the table on its way to the disk. */
@@ -85,6 +87,7 @@ int auth_start(const struct config *config, struct err *err)
 void auth_stop(void)
 {
 	OPENSSL_cleanse(auth.tokens, sizeof(auth.tokens));
+	OPENSSL_cleanse(auth.link_key, sizeof(auth.link_key));
 	auth.n = 0;
 }
 
@@ -177,6 +180,52 @@ void auth_sha1(const void *data, size_t len, uint8_t hash[AUTH_SHA1_SIZE])
 {
 	if (EVP_Digest(data, len, hash, NULL, EVP_sha1(), NULL) != 1)
 		memset(hash, 0, AUTH_SHA1_SIZE);
+}
+
+int auth_sign_start(const struct config *config, struct err *err)
+{
+	char path[PATH_SIZE], key[AUTH_SECRET_SIZE + 1];
+	char *text = NULL;
+	int rc;
+
+	snprintf(path, sizeof(path), "%s/links.key", config->storage.root);
+	rc = file_read(path, &text, err);
+	if (rc == -ENOENT) {
+		rc = auth_random(key);
+		strcat(key, "\n");
+		rc = rc < 0 ? rc : file_write(path, key);
+		if (rc < 0)
+			err_set(err, -rc, "storage.root", "%s cannot be written: %s", path,
+				strerror(-rc));
+	} else if (rc == 0 && snprintf(key, sizeof(key), "%s", text) != AUTH_SECRET_SIZE) {
+		rc = err_set(err, EINVAL, "storage.root",
+			"%s is not a key of 64 hex digits; remove it to have a new one made", path);
+	}
+	if (rc == 0)
+		snprintf(auth.link_key, sizeof(auth.link_key), "%s", key);
+	OPENSSL_cleanse(key, sizeof(key));
+	free(text);
+	return rc;
+}
+
+void auth_sign(const char *text, char signature[AUTH_SECRET_SIZE])
+{
+	uint8_t mac[32];
+	unsigned len = sizeof(mac);
+
+	if (HMAC(EVP_sha256(), auth.link_key, AUTH_SECRET_SIZE - 1, (const unsigned char *)text,
+		    strlen(text), mac, &len) == NULL)
+		abort(); /* a signature that anybody could guess is none */
+	hex_print(mac, sizeof(mac), signature);
+}
+
+bool auth_sign_check(const char *text, const char *signature)
+{
+	char right[AUTH_SECRET_SIZE];
+
+	auth_sign(text, right);
+	return strlen(signature) == sizeof(right) - 1 &&
+	       CRYPTO_memcmp(right, signature, sizeof(right)) == 0;
 }
 
 bool auth_sees(const struct principal *who, const char *account)

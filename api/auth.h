@@ -72,6 +72,14 @@ enum auth_answer { AUTH_NONE_GIVEN, AUTH_WRONG, AUTH_GOOD };
 enum auth_answer auth_request(
 	const struct request *request, unsigned credentials, struct principal *who);
 
+/*
+ * Signatures for links that work without a token: HMAC-SHA256 with a random key that stands in
+ * ROOT/links.key (0600) and nowhere else. Before the loop: read it, or make it.
+ */
+int auth_sign_start(const struct config *config, struct err *err);
+void auth_sign(const char *text, char signature[AUTH_SECRET_SIZE]);
+bool auth_sign_check(const char *text, const char *signature);
+
 /* May this principal see what belongs to account, and act for it? */
 bool auth_sees(const struct principal *who, const char *account);
 

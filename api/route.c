@@ -11,6 +11,7 @@
 #include "config/log.h"
 #include "api/citrix.h"
 #include "api/cloudflare.h"
+#include "api/mist.h"
 #include "api/native.h"
 #include "api/nsx.h"
 #include "api/server.h"
@@ -30,6 +31,10 @@ static const struct family {
 	{{"api", "v1", "pktcap"}, 0, &nsx_vendor_api, nsx_enabled},
 	{{"policy", "api", "v1"}, 0, &nsx_vendor_api, nsx_enabled},
 	{{"sdwan", "nitro"}, 2, &citrix_vendor, citrix_enabled},
+	{{"api", "v1", "sites"}, 0, &mist_vendor, mist_enabled},
+	{{"api", "v1", "orgs"}, 0, &mist_vendor, mist_enabled},
+	{{"api", "v1", "self"}, 0, &mist_vendor, mist_enabled},
+	{{"api-ws"}, 0, &mist_vendor, mist_enabled},
 	{{NULL}, 0, &native_vendor, NULL},
 };
 

@@ -627,9 +627,10 @@ static int check_devices(const struct option *option, const void *member, struct
 	const struct config_list *list = member;
 
 	for (unsigned i = 0; i < list->n; i++)
-		if (strspn(list->item[i], "0123456789abcdef") != 12 || list->item[i][12] != '=')
+		if (strspn(list->item[i], "0123456789abcdef") != 12 ||
+			strchr("=/", list->item[i][12]) == NULL)
 			return err_set(err, EINVAL, option->key,
-				"\"%s\", allowed: MAC=PORT, the MAC as 12 lower-case hex digits",
-				list->item[i]);
+				"\"%s\", allowed: %s, the MAC as 12 lower-case hex digits",
+				list->item[i], option->unit);
 	return check_pairs(option, member, err);
 }

@@ -32,9 +32,19 @@ def citrix_error(body):
     return body["errorcode"], body["errormessage"]
 
 
+def mist_token(api):
+    return {"Authorization": f"Token {api.token}"}
+
+
+def mist_error(body):
+    assert set(body) in ({"detail"}, {"detail", "id"}), body
+    return None, body["detail"]
+
+
 # Per dialect: what its client always sends, and (code, message) of its error body.
 DIALECTS = {
     "citrix": (citrix_login, citrix_error),
+    "mist": (mist_token, mist_error),
 }
 
 
@@ -47,6 +57,7 @@ def daemon(module_dir):
         **{
             "account default": {"site_id": SITE, "org_id": ORG, "ports": "*"},
             "citrix": {"enabled": "yes", "interfaces": "MGMT=tap0, 1/2=tap1"},
+            "mist": {"enabled": "yes", "devices": "5c5b35000010=tap0, 5c5b35000011=tap1"},
         },
     ) as daemon:
         yield daemon

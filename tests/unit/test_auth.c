@@ -347,6 +347,41 @@ static void the_oldest_login_makes_room(void **state)
 	assert_false(login_check(cookie, &who));
 }
 
+static void signatures_are_of_this_text_and_key(void **state)
+{
+	char first[AUTH_SECRET_SIZE], second[AUTH_SECRET_SIZE], path[CONFIG_TEXT_MAX + 32];
+	struct err err = {0};
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/links.key", config.storage.root);
+	start();
+	assert_int_equal(auth_sign_start(&config, &err), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	auth_sign("a", first);
+	auth_sign("b", second);
+	assert_int_equal(strlen(first), AUTH_SECRET_SIZE - 1);
+	assert_string_not_equal(first, second);
+	assert_true(auth_sign_check("a", first));
+	assert_false(auth_sign_check("a", second));
+	assert_false(auth_sign_check("a", ""));
+	first[0] ^= 1;
+	assert_false(auth_sign_check("a", first));
+	first[0] ^= 1;
+
+	/* The key outlives a restart; another key makes other signatures. */
+	auth_stop();
+	start();
+	assert_int_equal(auth_sign_start(&config, &err), 0);
+	assert_true(auth_sign_check("a", first));
+	unlink(path);
+	assert_int_equal(auth_sign_start(&config, &err), 0);
+	assert_false(auth_sign_check("a", first));
+	assert_int_equal(truncate(path, 10), 0);
+	assert_int_equal(auth_sign_start(&config, &err), -EINVAL);
+	unlink(path);
+}
+
 static void files_are_read_strictly(void **state)
 {
 	static const char *const bad[] = {
@@ -406,6 +441,7 @@ int main(void)
 		CASE(roles_and_accounts_bound_what_is_seen),
 		CASE(a_login_is_as_good_as_its_token),
 		CASE(the_oldest_login_makes_room),
+		CASE(signatures_are_of_this_text_and_key),
 		CASE(files_are_read_strictly),
 		CASE(a_file_that_others_can_read_is_refused),
 	};

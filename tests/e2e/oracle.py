@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright The Sluice authors
+"""Exchanges of request and answer, judged in the end by a vendor's published description with ajv
+(oracle/judge.mjs). The descriptions, and patches with what they lack, are in tests/api/oracle."""
+import json
+import re
+import shutil
+
+import pytest
+
+import harness
+
+HERE = harness.SOURCE / "tests" / "e2e" / "oracle"
+DESCRIPTIONS = harness.SOURCE / "tests" / "api" / "oracle"
+_NETWORK = r"ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ECONNREFUSED|ECONNRESET|ENETUNREACH"
+
+
+def node_major():
+    if not shutil.which("npm") or not shutil.which("node"):
+        return 0
+    return int(re.match(r"v(\d+)", harness.run("node", "--version").stdout)[1])
+
+
+def npm_install(source, place):
+    """A copy of source with its packages at place, or a skip that says why."""
+    if node_major() < 20:
+        pytest.skip(f"needs npm and node 20 or newer, there is {node_major() or 'none'}")
+    shutil.copytree(source, place, ignore=shutil.ignore_patterns("node_modules"))
+    done = harness.run(
+        "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=place, check=False, timeout=120
+    )
+    if done.returncode != 0:
+        assert re.search(_NETWORK, done.stderr), done.stderr
+        pytest.skip("npm registry not reachable")
+    return place
+
+
+class Exchanges:
+    def __init__(self, description, patch):
+        self.description, self.patch = DESCRIPTIONS / description, DESCRIPTIONS / patch
+        self.said = []
+
+    def add(self, method, path, request, answer, strip=""):
+        self.said.append(
+            {
+                "method": method,
+                "path": path.removeprefix(strip),
+                "request": request if isinstance(request, dict) else None,
+                "status": answer.status,
+                "answer": answer.json() if answer.body else None,
+            }
+        )
+
+    def judge(self, place):
+        """All that was said fits the description; place is where the judge's packages go."""
+        assert self.said, "nothing was asked"
+        npm_install(HERE, place)
+        (place / "said.json").write_text(json.dumps(self.said), encoding="utf-8")
+        done = harness.run(
+            "node", "judge.mjs", self.description, self.patch, "said.json", cwd=place, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
