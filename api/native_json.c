@@ -581,6 +581,23 @@ json_t *native_ports(const struct config *config, const struct principal *who)
 	return json;
 }
 
+static json_t *gaps_json(const struct engine_lcore *lcore)
+{
+	json_t *json = json_object(), *list = json_array();
+
+	for (unsigned i = 0; i < ENGINE_GAPS_MAX && i < lcore->gaps; i++) {
+		json_t *gap = json_object();
+
+		put(gap, "at", time_or_null(lcore->gap_last[i].at_ns));
+		put_count(gap, "ns", lcore->gap_last[i].ns);
+		json_array_append_new(list, gap);
+	}
+	put_count(json, "count", lcore->gaps);
+	put_count(json, "longest_ns", lcore->gap_longest_ns);
+	put(json, "last", list);
+	return json;
+}
+
 static json_t *lcores_json(const struct engine_status *engine)
 {
 	json_t *list = json_array();
@@ -595,6 +612,8 @@ static json_t *lcores_json(const struct engine_status *engine)
 		put_count(json, "cycles_useful", lcore->cycles_useful);
 		put_count(json, "cycles_idle", lcore->cycles_idle);
 		put_count(json, "rounds", lcore->rounds);
+		if (strcmp(lcore->role, "rx") == 0)
+			put(json, "gaps", gaps_json(lcore));
 		json_array_append_new(list, json);
 	}
 	return list;

@@ -55,6 +55,7 @@ void engine_tap_remove(struct tap *tap);
 int engine_commit(void (*done)(void *arg), void *arg);
 
 /* Any thread: how the engine is doing. */
+#define ENGINE_GAPS_MAX 16
 struct engine_lcore {
 	unsigned lcore;
 	unsigned cpu;
@@ -69,6 +70,14 @@ struct engine_lcore {
 	bool spins;          /* it polls a device: full bursts say more than cycles */
 	uint64_t polls;      /* that brought packets */
 	uint64_t polls_full; /* that brought a whole burst: the source had more */
+	/* Rounds that took so long that nothing was polled for ENGINE_GAP_MIN_US, and the last of them,
+	 * newest first. */
+	uint64_t gaps;
+	uint64_t gap_longest_ns;
+	struct {
+		uint64_t at_ns; /* wall clock */
+		uint64_t ns;
+	} gap_last[ENGINE_GAPS_MAX];
 
 	/* writer only */
 	uint64_t disk_bytes;       /* written */
@@ -78,6 +87,7 @@ struct engine_lcore {
 	unsigned disk_in_flight;
 };
 #define ENGINE_WRITE_SLOW_MS 200
+#define ENGINE_GAP_MIN_US    100
 
 struct engine_status {
 	uint64_t tsc; /* when this was read; what cycles are counted in */

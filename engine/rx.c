@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <rte_branch_prediction.h>
 #include <rte_cycles.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
@@ -33,6 +34,13 @@
 #define NAP_PPS_MAX      (PORT_BURST_MAX * (CLOCK_NS_PER_S / NAP_NS)) /* a nap is one burst at most */
 #define RX_NICE          (-20)
 
+/* A round that took long. An entry may be read while it is replaced: it then shows one gap's begin with
+ * another's length, which nobody acts on. */
+struct rx_gap {
+	uint64_t began_tsc;
+	uint64_t tsc;
+};
+
 struct rx {
 	/* constant while running */
 	unsigned index;
@@ -40,6 +48,7 @@ struct rx {
 	unsigned cpu;
 	int kick; /* eventfd */
 	uint64_t flush_every_tsc;
+	uint64_t gap_min_tsc;
 
 	/* the lcore's own */
 	const struct rx_view *view __attribute__((aligned(64)));
@@ -61,12 +70,16 @@ struct rx {
 	uint64_t polls_full;
 	unsigned n_lanes;
 	int tid;
+	uint64_t gaps;
+	uint64_t gap_longest_tsc;
+	struct rx_gap gap_ring[ENGINE_GAPS_MAX];
 };
 
 static struct rx rxs[CONFIG_CPUS_MAX];
 static unsigned n_rxs;
 static atomic_bool stopping;
 
+static uint64_t gap_ns(uint64_t cycles);
 static int rx_main(void *arg);
 static void view_enter(struct rx *rx, const struct rx_view *view);
 static unsigned view_poll(struct rx *rx);
@@ -76,6 +89,7 @@ static unsigned queue_pace(struct port_queue *queue, uint64_t now_tsc);
 static void groups_offer(struct rx *rx, const struct rx_poll *poll, uint64_t now_tsc);
 static void lanes_flush(struct rx *rx, uint64_t now_tsc);
 static void round_count(struct rx *rx, unsigned n, uint64_t began_tsc);
+static void gap_note(struct rx *rx, uint64_t began_tsc, uint64_t cycles);
 static void idle_wait(struct rx *rx);
 
 int rx_start(const struct config_cpus *cpus, struct err *err)
@@ -91,6 +105,7 @@ int rx_start(const struct config_cpus *cpus, struct err *err)
 		rx->lcore = i + 1;
 		rx->cpu = cpus->cpu[i];
 		rx->flush_every_tsc = clock_tsc_hz() * FLUSH_EVERY_NS / CLOCK_NS_PER_S;
+		rx->gap_min_tsc = clock_tsc_hz() * ENGINE_GAP_MIN_US / 1000000;
 		rx->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		rc = rx->kick >= 0 ? 0 : -errno;
 		rx->work = filter_work_new();
@@ -140,11 +155,24 @@ void rx_status(unsigned index, struct engine_lcore *status)
 	status->cycles_useful = COUNTER_READ(rx->cycles_useful);
 	status->cycles_idle = COUNTER_READ(rx->cycles_idle);
 	status->rounds = COUNTER_READ(rx->rounds);
+	status->gaps = COUNTER_READ(rx->gaps);
+	status->gap_longest_ns = gap_ns(COUNTER_READ(rx->gap_longest_tsc));
+	for (unsigned i = 0; i < ENGINE_GAPS_MAX && i < status->gaps; i++) {
+		const struct rx_gap *gap = &rx->gap_ring[(status->gaps - 1 - i) % ENGINE_GAPS_MAX];
+
+		status->gap_last[i].at_ns = clock_tsc_to_ns(COUNTER_READ(gap->began_tsc));
+		status->gap_last[i].ns = gap_ns(COUNTER_READ(gap->tsc));
+	}
 	status->lanes = __atomic_load_n(&rx->n_lanes, __ATOMIC_RELAXED);
 	status->spins = __atomic_load_n(&rx->spins, __ATOMIC_RELAXED);
 	status->polls = COUNTER_READ(rx->polls);
 	status->polls_full = COUNTER_READ(rx->polls_full);
 	status->tid = __atomic_load_n(&rx->tid, __ATOMIC_RELAXED);
+}
+
+static uint64_t gap_ns(uint64_t cycles)
+{
+	return (uint64_t)((double)cycles * 1e9 / (double)clock_tsc_hz());
 }
 
 static int rx_main(void *arg)
@@ -302,6 +330,20 @@ static void round_count(struct rx *rx, unsigned n, uint64_t began_tsc)
 		rx->n_empty_rounds++;
 		COUNTER_ADD(rx->cycles_idle, cycles);
 	}
+	if (unlikely(cycles >= rx->gap_min_tsc))
+		gap_note(rx, began_tsc, cycles);
+}
+
+/* Nothing was polled meanwhile: much work, or a CPU that was taken away. */
+static void gap_note(struct rx *rx, uint64_t began_tsc, uint64_t cycles)
+{
+	struct rx_gap *gap = &rx->gap_ring[rx->gaps % ENGINE_GAPS_MAX];
+
+	__atomic_store_n(&gap->began_tsc, began_tsc, __ATOMIC_RELAXED);
+	__atomic_store_n(&gap->tsc, cycles, __ATOMIC_RELAXED);
+	if (cycles > rx->gap_longest_tsc)
+		__atomic_store_n(&rx->gap_longest_tsc, cycles, __ATOMIC_RELAXED);
+	COUNTER_ADD(rx->gaps, 1);
 }
 
 /*
