@@ -22,7 +22,7 @@
 
 #define DEPTH_MAX 64
 #define GROW_STEP (256ULL << 20)
-#define GROW_NEAR (2 * GROW_STEP) /* space is kept so far ahead */
+#define GROW_NEAR (8 * GROW_STEP) /* space is kept so far ahead */
 #define NS_PER_S  1000000000ULL
 #define NAP_NS    5000000
 #define PAGE      4096
