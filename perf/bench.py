@@ -3,10 +3,12 @@
 """One run: what all trials share, and the loop over them."""
 import json
 import re
+import statistics
 import subprocess
 import time
 
 import peers
+import special
 from machine import Trouble
 
 # So many frames are replayed in turn: mempools and caches see more than a handful, and they fit.
@@ -14,6 +16,9 @@ CYCLE = 1024
 IMIX_CYCLE = 1020  # a multiple of its twelve frames
 MEMORY_PART = 0.4  # of the free memory may be a trial's file
 VETH_FRAMES = 200_000
+CEILING_GUESS = 1e9  # bytes a second, where no ceiling was measured
+CEILING_SECONDS = 8
+EPB_BYTES = 32
 CROSS_PACKETS_MAX = 5_000_000  # capinfos takes a second for two million
 
 
@@ -21,11 +26,12 @@ class Bench:
     def __init__(self, machine, build, peer_commands, say):
         self.machine, self.build, self.say = machine, build, say
         self.sluiced = build / "sluiced"
-        self.contenders = dict(peers.CONTENDERS)
+        self.contenders = {**peers.CONTENDERS, **special.CONTENDERS}
         for name, command in peer_commands.items():
             self.contenders[name] = peers.from_command(command)
         self.veth = None
         self.crossed = False
+        self.known, self.ceilings = set(), {}
         self.results = []
 
     # What trials ask for ------------------------------------------------------------------------
@@ -49,6 +55,27 @@ class Bench:
         if case.source == "null":
             return f"net_null0,size={case.size},copy=1"
         return f"net_pcap0,rx_pcap={self.frames(case)[0]},infinite_rx=1"
+
+    def rate(self, case):
+        """Packets a second, or 0; it may be a part of what the raw writer has reached in this run."""
+        part = case.options.get("of_ceiling")
+        if not part:
+            return case.rate
+        raw = [r["file_bytes"] / r["seconds"] for r in self.results
+               if r["contender"] == "raw-fresh" and r["case"] == "ceiling-disk"]  # fmt: skip
+        bytes_per_s = statistics.median(raw) if raw else CEILING_GUESS
+        return int(bytes_per_s * part / (int(case.size) + EPB_BYTES))
+
+    def storage_known(self, daemon, case):
+        """The daemon measures its storage when it is idle, once a week: let it, before the first trial
+        on it."""
+        if case.sink in self.known or case.sink == "null":
+            return
+        self.known.add(case.sink)
+        deadline = time.monotonic() + CEILING_SECONDS
+        while time.monotonic() < deadline and not daemon.status()["storage"].get("ceiling"):
+            time.sleep(0.2)
+        self.ceilings[case.sink] = daemon.status()["storage"].get("ceiling")
 
     def directory(self, sink):
         return self.machine.disk if sink == "disk" else self.machine.memory
@@ -105,13 +132,20 @@ class Bench:
     def _rounds(self, cases, rounds):
         for number in range(rounds):
             for case in cases:
+                if case.rounds and number >= case.rounds:
+                    continue
                 for name in case.contenders:
                     self._trial(case, name, number)
 
     def _trial(self, case, name, number):
         self.machine.settle()
         stolen, began = self.machine.stolen_seconds(), time.monotonic()
-        result = self.contenders[name](self, case)
+        try:
+            result = self.contenders[name](self, case)
+        except (Trouble, OSError, subprocess.SubprocessError) as trouble:
+            # The others go on; the run fails at its end.
+            result = {"packets": 0, "seconds": 1, "failed": True,
+                      "breaks": [f"the trial did not end: {trouble}"]}  # fmt: skip
         result.update(
             case=case.name,
             contender=name,
@@ -142,6 +176,11 @@ def summary(result):
         words.append(f"{result['dropped']} dropped")
     if result.get("lost"):
         words.append(f"{result['lost']} lost")
+    for name in ("ndr_mpps", "pdr_mpps", "burst_packets", "behind_ms"):
+        if name in result:
+            words.append(f"{name} {result[name]:.6g}")
+    if "rate" in result and result["gaps"]["count"]:
+        words.append(f"{result['gaps']['count']} gaps, {result['gaps']['longest_ms']:.1f} ms")
     if result["stolen_seconds"] > 0.05:
         words.append(f"{result['stolen_seconds']} s stolen")
     words.append(f"({result['trial_seconds']:.0f} s)")

@@ -23,6 +23,8 @@ class Case:
     sparse: bool = False  # not every frame is kept
     spec: dict = dataclasses.field(default_factory=dict)  # of the capture
     config: dict = dataclasses.field(default_factory=dict)  # sections of the configuration
+    options: dict = dataclasses.field(default_factory=dict)  # the contender's own
+    rounds: int = 0  # fewer than the others: what searches, repeats itself enough
 
 
 def table(quick, seconds, peers):
@@ -41,9 +43,9 @@ def table(quick, seconds, peers):
     ceilings = ("raw-fresh", "raw-spare") if quick else ("raw-fresh", "raw-spare", "fio")
     add("ceiling-disk", "disk", ceilings, sink="disk")
     for size in sizes:
-        contenders = ("sluice", *peers)
+        contenders = ("sluice",)
         if size in QUICK_SIZES:
-            contenders += ("dpdk-dumpcap",)
+            contenders += (*peers, "dpdk-dumpcap")
         add(f"disk-{size}", "disk", contenders, size=size, sink="disk")
     add("ceiling-memory", "memory", ("raw-fresh",), sink="memory")
     for size in QUICK_SIZES[:1] if quick else QUICK_SIZES:
@@ -58,13 +60,65 @@ def table(quick, seconds, peers):
         "filter-64", "filter", ("sluice",), sparse=True,
         spec={"filter": "udp dst port 5003"},
     )  # fmt: skip
-    for size in ("64",) if quick else ("64", "1518"):
+    tools = ("sluice", "tcpdump", "netsniff-ng") if quick else (
+        "sluice", "tcpdump", "dumpcap", "netsniff-ng")  # fmt: skip
+    for size in QUICK_SIZES[:1] if quick else QUICK_SIZES:
         add(
-            f"veth-{size}", "veth", ("sluice", "tcpdump", "dumpcap", "netsniff-ng"), source="veth",
-            size=size, sink="disk", rate=300_000, seconds=2 if quick else seconds,
+            f"veth-{size}", "veth", tools, source="veth", size=size, sink="disk", rate=300_000,
+            seconds=2 if quick else seconds,
         )  # fmt: skip
+    if not quick:
+        cases += full_only(seconds)
     return cases
 
 
+def full_only(seconds):
+    """What searches or needs long; in few rounds, the loops in it are many."""
+    cases = [
+        # Zero loss for 10 s at what this disk takes; and the stop after the 10 GB of a faster one.
+        Case("fit-disk-64", "paced", ("sluice",), sink="disk", seconds=10, rounds=2,
+             options={"of_ceiling": 0.8}),
+        *(stage_case(*row) for row in STAGES),
+        Case("push-64", "push", ("push",), sink="disk", rate=1_000_000, seconds=seconds, rounds=2),
+        Case("ndr-null-64", "push", ("ndr",), seconds=1.5, rounds=1),
+        Case("ndr-null-1518", "push", ("ndr",), size="1518", seconds=1.5, rounds=1,
+             options={"pps_max": 8e6}),
+        Case("merge", "merge", ("merge",), sink="disk", rate=8_000_000, seconds=3, sparse=True,
+             rounds=2),
+    ]  # fmt: skip
+    for kind in ("same", "different", "tuple", "rejecting"):
+        for n in (1, 4, 16, 64, 256):
+            cases.append(Case(f"sessions-{kind}-{n}", "sessions", ("sessions",), seconds=1.5,
+                              rounds=2, options={"kind": kind, "n": n}))  # fmt: skip
+    for ms in (0, 10, 100, 1000):
+        cases.append(Case(f"burst-{ms}ms-64", "burst", ("burst",), sink="disk", rounds=1,
+                          options={"ms": ms, "max": 24_000_000}))  # fmt: skip
+    return cases
+
+
+# name, perf-stage's words: what is real is named, the others are dummies
+STAGES = (
+    ("nic", ("--device", "{vdev}", "bare")),
+    ("frame", ("frame",)),
+    ("frame-ring", ("--ring", "real", "frame")),
+    ("frame-disk", ("--file", "{file}", "frame")),
+    ("frame-ring-disk", ("--ring", "real", "--file", "{file}", "frame")),
+    ("nic-frame", ("--device", "{vdev}", "frame")),
+    ("nic-frame-ring", ("--device", "{vdev}", "--ring", "real", "frame")),
+    ("nic-frame-disk", ("--device", "{vdev}", "--file", "{file}", "frame")),
+    ("nic-frame-ring-disk", ("--device", "{vdev}", "--ring", "real", "--file", "{file}", "frame")),
+    ("filter", ("--filter", "udp dst port 5003", "filter")),
+    ("filters-4", ("--filter", "udp dst port 5003", "--filter", "udp src port 1030", "--filter",
+                   "host 10.0.0.7", "--filter", "tcp port 80", "filter")),
+    ("blocks-ring", ("--ring", "real", "block")),
+    ("blocks-ring-disk", ("--ring", "real", "--file", "{file}", "block")),
+)  # fmt: skip
+
+
+def stage_case(name, words):
+    return Case(f"stage-{name}", "stage", ("stage",), seconds=1, rounds=2, sink="disk",
+                options={"words": words, "blocks": "block" in words})  # fmt: skip
+
+
 RESERVED = ("sluice", "bare", "raw-fresh", "raw-spare", "fio", "dpdk-dumpcap", "tcpdump", "dumpcap",
-            "netsniff-ng")  # fmt: skip
+            "netsniff-ng", "stage", "push", "ndr", "burst", "sessions", "merge")  # fmt: skip

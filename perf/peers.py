@@ -34,14 +34,15 @@ def port_of(bench, case):
     if case.source == "veth":
         return {"interface": bench.veth.inner}
     port = {"device": bench.vdev(case), "poll": "wanted"}
-    if case.rate:
-        port["rate"] = case.rate
+    if bench.rate(case):
+        port["rate"] = bench.rate(case)
     return port
 
 
 def sluice(bench, case):
     root = bench.directory(case.sink) / "root"
     with Daemon(bench.machine, bench.sluiced, root, port_of(bench, case), **case.config) as daemon:
+        bench.storage_known(daemon, case)
         return sluice_trial(bench, case, daemon)
 
 
@@ -68,11 +69,14 @@ def sluice_trial(bench, case, daemon):
         "dropped": sum(capture["ledger"]["dropped"].values()),
         "ended_by": capture["reason"],
     }
-    if case.rate and case.source != "veth":
+    rate = bench.rate(case)
+    if rate and case.source != "veth":
         # What the schedule wanted and did not get by the end: as time.
-        behind = result["seconds"] - result["offered"] / case.rate
+        behind = result["seconds"] - result["offered"] / rate
         result["behind_ms"] = round(behind * 1e3, 3)
         result["kept_up"] = behind < BEHIND_SECONDS_MAX
+        result["rate"] = rate
+    result["gaps"] = gaps_between(status_before, status)
     before, after = daemon.useful_cycles(status_before), daemon.useful_cycles(status)
     if capture["ledger"]["offered"]:
         result["cycles_per_packet"] = (after["rx"] - before["rx"]) / capture["ledger"]["offered"]
@@ -90,6 +94,17 @@ def sluice_trial(bench, case, daemon):
         bench.cross_check(path, case, check)
     daemon.delete(capture)
     return result
+
+
+def gaps_between(before, after):
+    """Times without a poll: a VM's stolen time looks like that."""
+    lists = [[core["gaps"] for core in status["lcores"] if core["role"] == "rx"]
+             for status in (before, after)]  # fmt: skip
+    return {
+        "count": sum(b["count"] - a["count"] for a, b in zip(*lists)),
+        "longest_ms": max(b["longest_ns"] for b in lists[1]) / 1e6,
+        "last": [gap for b in lists[1] for gap in b["last"]],
+    }
 
 
 def wait_capture(daemon, capture, seconds):

@@ -10,6 +10,8 @@ PLOTS = (
     ("disk", "gbps", "To disk, GB a second"),
     ("disk", "mpps", "To disk, million packets a second"),
     ("memory", "mpps", "To memory (tmpfs), million packets a second"),
+    ("stage", "mpps", "Stages: what is named is real, the rest dummies; million packets a second"),
+    ("sessions", "mpps", "Captures at a time, by their filters; million packets a second"),
     ("veth", "cpu_s_mpkt", "Kernel interface, CPU seconds per million packets"),
 )
 
@@ -73,6 +75,7 @@ def svg(bars, title, foot):
     for i, (label, group) in enumerate(bars):
         left = LEFT + i * room + room * 0.1
         out.append(f'<text x="{left + room * 0.4:.1f}" y="{HEIGHT - BOTTOM + 15}" '
+                   f'font-size="{11 if len(bars) < 10 else 7}" '
                    f'text-anchor="middle">{escape(label)}</text>')  # fmt: skip
         for who, values in group:
             out += bar(left + names.index(who) * wide, wide, values, y,

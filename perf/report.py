@@ -15,12 +15,28 @@ METRICS = {
     "dropped": (lambda r: r["dropped"], "dropped", 0),
     "lost": (lambda r: r["lost"], "lost", 0),
     "memory_mb": (lambda r: r["memory_bytes"] / 1e6, "RSS MB", 0),
+    "stage_cycles": (lambda r: r["stage_cycles"], "cycles", 1),
+    "ndr": (lambda r: r["ndr_mpps"], "zero-loss Mpps", 3),
+    "pdr": (lambda r: r["pdr_mpps"], "0.1 %-loss Mpps", 3),
+    "burst": (lambda r: r["burst_packets"], "burst packets", 0),
+    "ns_session": (lambda r: r["seconds"] / r["packets"] * 1e9, "ns/pkt", 2),
+    "error_us": (lambda r: r["check"]["error_p99_ns"] / 1e3, "p99 error us", 1),
+    "gaps": (lambda r: r["gaps"]["count"], "gaps", 0),
+    "behind": (lambda r: r["behind_ms"], "behind ms", 1),
     "zero_deltas": (
         lambda r: r["check"]["zero_steps"] / r["check"]["steps"] * 100, "% zero deltas", 2,
     ),
 }  # fmt: skip
 COLUMNS = ("mpps", "gbps", "cpu_s_mpkt", "cpu_s_gb", "cycles", "stop_ms", "memory_mb",
            "zero_deltas")  # fmt: skip
+GROUP_COLUMNS = {
+    "paced": ("mpps", "gbps", "dropped", "behind", "gaps", "cycles", "stop_ms"),
+    "stage": ("mpps", "gbps", "dropped", "stage_cycles"),
+    "push": ("mpps", "ndr", "pdr", "dropped", "error_us", "zero_deltas"),
+    "burst": ("burst",),
+    "sessions": ("mpps", "ns_session", "cycles", "memory_mb"),
+    "merge": ("gbps",),
+}
 
 
 def case_fact(case):
@@ -47,6 +63,8 @@ def summarise(run):
     """{case: {contender: {metric: [median, min, max]}}}"""
     found = {}
     for result in run["trials"]:
+        if result.get("failed"):
+            continue
         rows = found.setdefault(result["case"], {}).setdefault(result["contender"], {})
         for metric in METRICS:
             value = value_of(result, metric)
@@ -77,7 +95,8 @@ def table(cases, summary):
     """A group's cases: median (min–max) where there is something to say."""
     rows = [(c["name"], who, summary[c["name"]][who]) for c in cases if c["name"] in summary
             for who in c["contenders"] if who in summary[c["name"]]]  # fmt: skip
-    columns = [m for m in COLUMNS if any(any(row[2].get(m, [0])) for row in rows)]
+    wanted = GROUP_COLUMNS.get(cases[0]["group"], COLUMNS)
+    columns = [m for m in wanted if any(any(row[2].get(m, [0])) for row in rows)]
     lines = [["case", "who"] + [METRICS[m][1] for m in columns]]
     for name, who, values in rows:
         lines.append([name, who] + [cell(values.get(m), METRICS[m][2]) for m in columns])
@@ -135,8 +154,21 @@ def holds(run):
         get.veth(), lambda v: v <= 0.5, " x")  # fmt: skip
     row("one filter that keeps 10 %, 64 B", "0.6 x the bare source",
         get.offered("filter-64", "null-64"), lambda v: v >= 0.6, " x")  # fmt: skip
+    row("64 rejecting filters, 64 B, per session and packet", "at most 4 ns",
+        get.marginal("sessions-rejecting-64", 64), lambda v: v <= 4, " ns")  # fmt: skip
+    row("256 captures with 5-tuple filters, 64 B", "12 Mpps",
+        get.median("sessions-tuple-256", "sessions", "mpps"), lambda v: v >= 12, " Mpps")
+    row("256 captures with 5-tuple filters against 64, cost", "less than 4 x",
+        get.growth("sessions-tuple-256", "sessions-tuple-64"), lambda v: v < 4, " x")
+    row("stop of a 10 GB single-lane capture", "1 s",
+        get.stop("fit-disk-64"), lambda v: v <= 1, " s")  # fmt: skip
+    row("merge of two lanes", "1 GB/s or the disk's ceiling",
+        get.median("merge", "merge", "gbps"),
+        lambda v: v >= min(1, get.median("ceiling-disk", "raw-fresh", "gbps") or 1), " GB/s")
+    row("64 B to disk, paced at 0.8 of the raw ceiling, zero loss", "in 4 of 5 rounds",
+        get.paced("fit-disk-64"), lambda v: v.met)  # fmt: skip
     broken = sum(len(trial["breaks"]) for trial in run["trials"])
-    row("unexplained packets and broken books, all trials", "0", broken, lambda v: v == 0)
+    row("unexplained packets, broken books, failed trials", "0", broken, lambda v: v == 0)
     return rows
 
 
@@ -165,7 +197,8 @@ class Numbers:
         return a / b if a is not None and b else None
 
     def of(self, case, who):
-        return [t for t in self.trials if t["case"] == case and t["contender"] == who]
+        return [t for t in self.trials
+                if t["case"] == case and t["contender"] == who and not t.get("failed")]  # fmt: skip
 
     def paced(self, case):
         trials = self.of(case, "sluice")
@@ -175,6 +208,20 @@ class Numbers:
         found = Rounds(f"{good} of {len(trials)}")
         found.met = good >= 0.8 * len(trials)
         return found
+
+    def marginal(self, case, n):
+        """Nanoseconds that each of n sessions adds to a packet, over the bare source."""
+        rate = self.median(case, "sessions", "mpps")
+        bare = self.median("null-64", "bare", "mpps")
+        return (1e3 / rate - 1e3 / bare) / n if rate and bare else None
+
+    def growth(self, case, fewer):
+        a, b = self.median(case, "sessions", "mpps"), self.median(fewer, "sessions", "mpps")
+        return b / a if a and b else None
+
+    def stop(self, case):
+        values = self.summary.get(case, {}).get("sluice", {}).get("stop_ms")
+        return values[0] / 1e3 if values else None
 
     def veth(self):
         tools = [self.median("veth-64", who, "cpu_s_mpkt")
