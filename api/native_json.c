@@ -32,6 +32,10 @@ struct native_limits {
 	double seconds;
 };
 
+struct native_expected {
+	uint64_t bytes, packets;
+};
+
 struct native_output {
 	unsigned type;
 };
@@ -43,6 +47,7 @@ struct native_request {
 	uint64_t snaplen_bytes;
 	unsigned direction;
 	struct native_limits limits;
+	struct native_expected expected;
 	struct native_output output;
 	const char *replaces;
 };
@@ -74,6 +79,15 @@ static const struct json_field limits_fields[] = {
 };
 static const struct json_shape limits_shape = {JSON_SHAPE_FIELDS(limits_fields)};
 
+static const struct json_field expected_fields[] = {
+	{"bytes_per_second", JSON_KIND_INTEGER, offsetof(struct native_expected, bytes),
+		.max = INT64_MAX, .help = "of packets that pass the filter; 0 = not known"},
+	{"packets_per_second", JSON_KIND_INTEGER, offsetof(struct native_expected, packets),
+		.max = INT64_MAX,
+		.help = "that pass the filter; 0 = not known: 512 bytes each are assumed"},
+};
+static const struct json_shape expected_shape = {JSON_SHAPE_FIELDS(expected_fields)};
+
 static const struct json_field output_fields[] = {
 	{"type", JSON_KIND_WORD, offsetof(struct native_output, type), .words = output_words,
 		.required = true, .help = "where the packets go"},
@@ -95,6 +109,9 @@ static const struct json_field request_fields[] = {
 		.words = direction_words, .help = "as the host of the port sees it"},
 	{"limits", JSON_KIND_OBJECT, offsetof(struct native_request, limits),
 		.shape = &limits_shape, .help = "what ends the capture by itself"},
+	{"expected", JSON_KIND_OBJECT, offsetof(struct native_request, expected),
+		.shape = &expected_shape,
+		.help = "how much is going to come, judged against what the disk takes"},
 	{"output", JSON_KIND_OBJECT, offsetof(struct native_request, output),
 		.shape = &output_shape, .help = "where the packets go"},
 	{"notes", JSON_KIND_LINES, offsetof(struct native_request, notes),
@@ -205,6 +222,8 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 	spec->limit_bytes = request.limits.bytes;
 	spec->limit_ns = limit_ns(request.limits.seconds);
 	spec->limit_file_bytes = request.limits.file_bytes;
+	spec->expected_bytes = request.expected.bytes;
+	spec->expected_packets = request.expected.packets;
 	spec->output = request.output.type;
 	spec->vendor = NULL;
 	return 0;
@@ -470,6 +489,58 @@ static json_t *limits_json(const struct session_info *info)
 	return json;
 }
 
+static json_t *expected_json(const struct session_info *info)
+{
+	json_t *json = json_object();
+
+	put_count(json, "bytes_per_second", info->expected_bytes);
+	put_count(json, "packets_per_second", info->expected_packets);
+	return json;
+}
+
+static json_t *kept_json(uint64_t snaplen_bytes, enum sample_mode mode, uint64_t n)
+{
+	json_t *json = json_object(), *sampling = json_object();
+
+	put_count(json, "snaplen", snaplen_bytes);
+	put(sampling, "mode", json_string(sample_words[mode]));
+	put_count(sampling, "n", n);
+	put(json, "sampling", sampling);
+	return json;
+}
+
+static json_t *degraded_json(const struct session_info *info)
+{
+	const struct session_degraded *degraded = info->degraded;
+	json_t *json;
+
+	if (degraded == NULL)
+		return json_null();
+	json = json_object();
+	put(json, "reason", json_string("disk"));
+	put(json, "since", time_or_null(degraded->since_ns));
+	put(json, "from",
+		kept_json(info->snaplen_bytes, info->sample_mode,
+			info->sample_mode == SAMPLE_NONE ? 1 : info->sample_n));
+	put(json, "to",
+		kept_json(degraded->snaplen_bytes, degraded->sample_mode, degraded->sample_n));
+	return json;
+}
+
+static json_t *events_json(const struct session_events *events)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; events != NULL && i < events->n; i++) {
+		json_t *json = json_object();
+
+		put(json, "at", time_or_null(events->event[i].at_ns));
+		put(json, "text", json_text(events->event[i].text));
+		json_array_append_new(list, json);
+	}
+	return list;
+}
+
 json_t *native_capture(const struct session_info *info)
 {
 	json_t *json = json_object(), *output = json_object();
@@ -493,6 +564,9 @@ json_t *native_capture(const struct session_info *info)
 	put_count(json, "snaplen", info->snaplen_bytes);
 	put(json, "direction", json_string(direction_words[info->direction]));
 	put(json, "limits", limits_json(info));
+	put(json, "expected", expected_json(info));
+	put(json, "degraded", degraded_json(info));
+	put(json, "events", events_json(info->events));
 	put(output, "type", json_string(output_words[info->output]));
 	put(json, "output", output);
 	put(json, "replaces", text_or_null(uuid_is_zero(&info->replaces) ? NULL : replaces));
@@ -702,6 +776,23 @@ static json_t *resources_json(const struct load *load)
 	return json;
 }
 
+static json_t *admission_json(const struct admission_status *admission)
+{
+	static const char *const words[] = {"report", "refuse", "degrade"};
+	json_t *json = json_object();
+	const bool known = admission->ceiling_bytes != 0;
+
+	put(json, "overload", json_string(words[admission->overload]));
+	put(json, "ceiling_bytes_per_second",
+		known ? json_integer((json_int_t)admission->ceiling_bytes) : json_null());
+	put_count(json, "load_bytes_per_second", admission->load_bytes);
+	put(json, "left_bytes_per_second",
+		known ? json_integer((json_int_t)admission->left_bytes) : json_null());
+	put_count(json, "degraded_captures", admission->n_degraded);
+	put(json, "overloaded_since", time_or_null(admission->overloaded_since_ns));
+	return json;
+}
+
 json_t *native_status(void)
 {
 	json_t *json = json_object(), *blocks = json_object(), *storage = json_object(),
@@ -729,6 +820,7 @@ json_t *native_status(void)
 	put(json, "bottleneck", text_or_null(control.bottleneck));
 	put(json, "bottleneck_since", time_or_null(control.bottleneck_since_ns));
 	put(json, "explanation", json_text(control.explanation));
+	put(json, "admission", admission_json(&control.admission));
 	put(json, "resources", resources_json(control.load));
 	return json;
 }

@@ -28,6 +28,8 @@ enum config_when_full { CONFIG_WHEN_FULL_DELETE_OLDEST, CONFIG_WHEN_FULL_REFUSE 
 #define CONFIG_SPARE_AUTO UINT64_MAX
 
 enum config_measure { CONFIG_MEASURE_AUTO, CONFIG_MEASURE_NO };
+enum config_overload { CONFIG_OVERLOAD_REPORT, CONFIG_OVERLOAD_REFUSE, CONFIG_OVERLOAD_DEGRADE };
+enum config_degrade { CONFIG_DEGRADE_SNAPLEN, CONFIG_DEGRADE_SAMPLING };
 enum config_deliver { CONFIG_DELIVER_LOCAL, CONFIG_DELIVER_BUCKET };
 enum config_nsx_format { CONFIG_NSX_PCAP, CONFIG_NSX_PCAPNG };
 
@@ -84,6 +86,9 @@ struct config {
 	} storage;
 	struct {
 		bool endless;
+		enum config_overload overload;
+		enum config_degrade degrade;
+		uint64_t ceiling_bytes; /* a second; 0 = auto */
 	} capture;
 	struct {
 		enum config_hugepages hugepages;

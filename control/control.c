@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "config/log.h"
+#include "control/admission.h"
 #include "control/bottleneck.h"
 #include "control/ceiling.h"
 #include "control/device.h"
@@ -61,6 +62,7 @@ int control_start(const struct config *config, struct event_base *base, struct e
 	setpriority(PRIO_PROCESS, gettid(), CONTROL_NICE);
 	session_init(config, base);
 	spare_init(config);
+	admission_init(config);
 	rc = store_open(config->storage.root, err);
 	if (rc != 0)
 		return rc;
@@ -126,6 +128,7 @@ void control_status(struct control_status *status)
 		.bottleneck_since_ns = bottleneck_since_ns(),
 		.load = load_get(),
 	};
+	admission_status(&status->admission);
 	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
 		struct session_info info;
 
@@ -163,6 +166,7 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 		return;
 	load_sample();
 	bottleneck_sample();
+	admission_tick();
 	quota_tick();
 	ceiling_tick(sessions_idle());
 	spare_fill_tick(sessions_idle());

@@ -12,6 +12,7 @@
 
 #include "config/config.h"
 #include "config/err.h"
+#include "control/admission.h"
 
 struct ceiling;
 struct event_base;
@@ -29,7 +30,8 @@ struct control_status {
 	const char *bottleneck;  /* NULL, "nic", "rx_core", "blocks" or "disk": the last seconds */
 	const char *explanation; /* a sentence: of the bottleneck, or that there is none */
 	uint64_t bottleneck_since_ns; /* wall clock; 0 = there is none */
-	const struct load *load;      /* the figures, valid until the next turn of the event loop */
+	struct admission_status admission;
+	const struct load *load; /* the figures, valid until the next turn of the event loop */
 };
 void control_status(struct control_status *status);
 

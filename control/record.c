@@ -10,34 +10,43 @@
 #include "config/json.h"
 
 /* One table for both ways: a number of a session and its name. */
-#define RECORD_NUMBERS(X)       \
-	X(serial)               \
-	X(sample_n)             \
-	X(rate_pps)             \
-	X(snaplen_bytes)        \
-	X(limit_packets)        \
-	X(limit_bytes)          \
-	X(limit_ns)             \
-	X(limit_file_bytes)     \
-	X(created_ns)           \
-	X(started_ns)           \
-	X(ended_ns)             \
-	X(size_bytes)           \
-	X(ledger.offered)       \
-	X(ledger.filtered)      \
-	X(ledger.sampled_out)   \
-	X(ledger.over_limit)    \
-	X(ledger.accepted)      \
-	X(ledger.written)       \
-	X(ledger.durable)       \
-	X(ledger.unknown)       \
-	X(ledger.written_bytes) \
+#define RECORD_NUMBERS(X)         \
+	X(serial)                 \
+	X(sample_n)               \
+	X(rate_pps)               \
+	X(snaplen_bytes)          \
+	X(limit_packets)          \
+	X(limit_bytes)            \
+	X(limit_ns)               \
+	X(limit_file_bytes)       \
+	X(expected_bytes)         \
+	X(expected_packets)       \
+	X(degraded.level)         \
+	X(degraded.since_ns)      \
+	X(degraded.snaplen_bytes) \
+	X(degraded.sample_n)      \
+	X(created_ns)             \
+	X(started_ns)             \
+	X(ended_ns)               \
+	X(size_bytes)             \
+	X(ledger.offered)         \
+	X(ledger.filtered)        \
+	X(ledger.sampled_out)     \
+	X(ledger.over_limit)      \
+	X(ledger.accepted)        \
+	X(ledger.written)         \
+	X(ledger.durable)         \
+	X(ledger.unknown)         \
+	X(ledger.written_bytes)   \
 	X(ledger.stamps_raised)
 
 #define RECORD_TEXTS(X) X(name) X(notes) X(account) X(owner) X(filter) X(vendor) X(message)
 
 static json_t *dropped_print(const struct ledger *ledger);
 static void dropped_parse(const json_t *object, struct ledger *ledger);
+static void degraded_parse(const json_t *json, struct session *session);
+static json_t *events_print(const struct session_events *events);
+static void events_parse(const json_t *list, struct session *session);
 static int enums_parse(const json_t *json, struct session *session, struct err *err);
 static int word_parse(const json_t *json, const char *key, const char *(*name)(unsigned),
 	unsigned count, unsigned *value, struct err *err);
@@ -117,6 +126,10 @@ char *record_print(const struct session *session, enum session_state state)
 	for (unsigned i = 0; i < session->n_ports; i++)
 		json_array_append_new(ports, json_string(session->port_names[i]));
 	json_object_set_new(json, "ports", ports);
+	json_object_set_new(json, "degraded.sample_mode",
+		json_string(sample_word(session->degraded.sample_mode)));
+	if (session->events != NULL)
+		json_object_set_new(json, "events", events_print(session->events));
 	text = json_print(json);
 	json_decref(json);
 	return text;
@@ -147,6 +160,8 @@ struct session *record_parse(const struct uuid *id, const char *text, struct err
 		uuid_parse(replaces, strlen(replaces), &session->replaces);
 	ports_parse(json, session);
 	dropped_parse(json_object_get(json, "dropped"), &session->ledger);
+	degraded_parse(json, session);
+	events_parse(json_object_get(json, "events"), session);
 	json_decref(json);
 	return session;
 fail:
@@ -170,6 +185,46 @@ static void dropped_parse(const json_t *object, struct ledger *ledger)
 {
 	for (unsigned i = 0; i < DROP_COUNT; i++)
 		ledger->dropped[i] = json_integer_value(json_object_get(object, drop_name(i)));
+}
+
+/* Records of before there was any degrading say nothing of it. */
+static void degraded_parse(const json_t *json, struct session *session)
+{
+	unsigned mode = session->sample_mode;
+
+	if (json_object_get(json, "degraded.sample_mode") != NULL)
+		word_parse(json, "degraded.sample_mode", sample_word, 4, &mode, NULL);
+	session->degraded.sample_mode = mode < 4 ? mode : session->sample_mode;
+}
+
+static json_t *events_print(const struct session_events *events)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < events->n; i++) {
+		json_t *event = json_object();
+
+		json_object_set_new(
+			event, "at_ns", json_integer((json_int_t)events->event[i].at_ns));
+		json_object_set_new(event, "text", json_text(events->event[i].text));
+		json_array_append_new(list, event);
+	}
+	return list;
+}
+
+static void events_parse(const json_t *list, struct session *session)
+{
+	const json_t *event;
+	size_t i;
+
+	json_array_foreach (list, i, event) {
+		const char *text = json_string_value(json_object_get(event, "text"));
+
+		session_event_add(session, "%s", text != NULL ? text : "");
+		if (session->events != NULL)
+			session->events->event[session->events->n - 1].at_ns =
+				json_integer_value(json_object_get(event, "at_ns"));
+	}
 }
 
 static int enums_parse(const json_t *json, struct session *session, struct err *err)

@@ -7,10 +7,13 @@
 #include "control/session.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/log.h"
+#include "control/admission.h"
 #include "control/merge.h"
 #include "control/quota.h"
 #include "control/record.h"
@@ -18,6 +21,7 @@
 #include "control/spec.h"
 #include "control/store.h"
 #include "control/table.h"
+#include "engine/clock.h"
 
 struct sessions sessions;
 
@@ -52,7 +56,8 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
 	struct err err = {0};
 	struct session *session = NULL;
 
-	if (spec_check(spec, sessions.config, &err) == 0 && quota_check(&err) == 0) {
+	if (spec_check(spec, sessions.config, &err) == 0 && quota_check(&err) == 0 &&
+		admission_check(spec, &err) == 0) {
 		if (table_count() >= SESSION_MAX)
 			err_set(&err, EAGAIN, NULL, "%d captures are listed already: delete some",
 				SESSION_MAX);
@@ -65,6 +70,7 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
 	}
 	session_waiter_add(&session->run->started, done, arg);
 	table_add(session);
+	admission_begin(session);
 	session_start_begin(session);
 }
 
@@ -191,6 +197,10 @@ void session_info(const struct session *session, struct session_info *info)
 		.limit_bytes = session->limit_bytes,
 		.limit_ns = session->limit_ns,
 		.limit_file_bytes = session->limit_file_bytes,
+		.expected_bytes = session->expected_bytes,
+		.expected_packets = session->expected_packets,
+		.degraded = session->degraded.level != 0 ? &session->degraded : NULL,
+		.events = session->events,
 		.output = session->output,
 		.replaces = session->replaces,
 		.created_ns = session->created_ns,
@@ -310,6 +320,7 @@ void session_free(struct session *session)
 	free(session->filter);
 	free(session->vendor);
 	free(session->message);
+	free(session->events);
 	free(session);
 }
 
@@ -463,6 +474,28 @@ const char *session_id_text(const struct session *session)
 
 	uuid_print(&session->id, text);
 	return text;
+}
+
+void session_event_add(struct session *session, const char *fmt, ...)
+{
+	struct session_events *events = session->events;
+	va_list args;
+
+	if (events == NULL)
+		events = session->events = calloc(1, sizeof(*events));
+	if (events == NULL)
+		return;
+	if (events->n == SESSION_EVENTS_MAX) {
+		memmove(&events->event[0], &events->event[1],
+			(SESSION_EVENTS_MAX - 1) * sizeof(events->event[0]));
+		events->n--;
+		events->n_left_out++;
+	}
+	events->event[events->n].at_ns = clock_wall_ns();
+	va_start(args, fmt);
+	vsnprintf(events->event[events->n].text, sizeof(events->event[0].text), fmt, args);
+	va_end(args);
+	events->n++;
 }
 
 int session_text_set(char **member, const char *text)

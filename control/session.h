@@ -74,10 +74,32 @@ struct session_spec {
 	uint64_t limit_bytes;
 	uint64_t limit_ns;
 	uint64_t limit_file_bytes;
+	uint64_t expected_bytes;   /* a second, of packets that pass the filter; 0 = not said */
+	uint64_t expected_packets; /* a second; 0 = not said */
 	enum session_output output;
 	struct uuid replaces; /* deleted once this one has a packet; all zero = none */
 	const char *vendor;   /* the dialect's own JSON object as text, kept with the record; NULL =
 			       none */
+};
+
+/* What happened to a session that its other members do not tell, oldest first. */
+#define SESSION_EVENTS_MAX 32
+struct session_events {
+	unsigned n;
+	unsigned n_left_out; /* older ones */
+	struct {
+		uint64_t at_ns; /* wall clock */
+		char text[192];
+	} event[SESSION_EVENTS_MAX];
+};
+
+/* Less is kept than was asked for, because the disk takes no more. */
+struct session_degraded {
+	unsigned level;    /* 0: it is not */
+	uint64_t since_ns; /* wall clock: when it became so, at any level */
+	uint64_t snaplen_bytes;
+	enum sample_mode sample_mode;
+	uint64_t sample_n;
 };
 
 struct session; /* members are read through the functions below and struct session_info */
@@ -100,6 +122,9 @@ struct session_info {
 	uint64_t snaplen_bytes; /* 262144 = whole */
 	enum direction direction;
 	uint64_t limit_packets, limit_bytes, limit_ns, limit_file_bytes;
+	uint64_t expected_bytes, expected_packets;
+	const struct session_degraded *degraded; /* NULL: it is not */
+	const struct session_events *events;     /* NULL: there are none */
 	enum session_output output;
 	struct uuid replaces;                      /* what it replaced or will; all zero = none */
 	uint64_t created_ns, started_ns, ended_ns; /* wall clock; 0 = not yet */

@@ -79,6 +79,13 @@ struct session *session_start_new(const struct session_spec *spec)
 	session->limit_bytes = spec->limit_bytes;
 	session->limit_ns = spec->limit_ns;
 	session->limit_file_bytes = spec->limit_file_bytes;
+	session->expected_bytes = spec->expected_bytes;
+	session->expected_packets = spec->expected_packets;
+	session->degraded = (struct session_degraded){
+		.snaplen_bytes = session->snaplen_bytes,
+		.sample_mode = session->sample_mode,
+		.sample_n = session->sample_n,
+	};
 	session->output = spec->output;
 	session->replaces = spec->replaces;
 	session->created_ns = clock_wall_ns();
@@ -161,7 +168,7 @@ static void start_tap(struct session *session)
 	struct session_run *run = session->run;
 	struct session_spec spec = {.n_ports = session->n_ports,
 		.filter = session->filter,
-		.snaplen_bytes = session->snaplen_bytes};
+		.snaplen_bytes = session->degraded.snaplen_bytes};
 	struct err err = {0};
 	size_t header_len;
 	void *header;
@@ -229,10 +236,10 @@ static int tap_make(struct session *session, size_t header_len, struct err *err)
 	struct tap_spec spec = {
 		.n_ports = session->n_ports,
 		.filter = session->run->filter,
-		.sample_mode = session->sample_mode,
-		.sample_n = (uint32_t)session->sample_n,
+		.sample_mode = session->degraded.sample_mode,
+		.sample_n = (uint32_t)session->degraded.sample_n,
 		.rate_pps = session->rate_pps,
-		.snaplen_bytes = (uint32_t)session->snaplen_bytes,
+		.snaplen_bytes = (uint32_t)session->degraded.snaplen_bytes,
 		.direction = session->direction,
 		.limit_packets = session->limit_packets,
 		.limit_bytes = session->limit_bytes,

@@ -15,6 +15,15 @@
 struct event;
 struct event_base;
 
+/* What a running session writes and loses, measured once a second; admission.c's own. */
+struct admission_rate {
+	uint64_t at_ns; /* of the counts; 0 = not yet */
+	uint64_t submitted_bytes, accepted, no_block;
+	double bytes;        /* a second, that it would write if no block were missing */
+	double packet_bytes; /* captured, mean of the session */
+	double dropped;      /* packets a second that found none */
+};
+
 /* Somebody waits for the end of a step. */
 struct session_waiter {
 	session_done *done;
@@ -48,6 +57,8 @@ struct session_run {
 	struct session_waiter *started;
 	uint64_t port_offered[CONFIG_PORTS_MAX]; /* the ports' counters at the start */
 	uint64_t port_missed[CONFIG_PORTS_MAX];
+	struct admission_rate rate;
+	unsigned level_min; /* of degrading: it began so, and never gets more */
 };
 
 struct session {
@@ -67,6 +78,9 @@ struct session {
 	uint64_t snaplen_bytes;
 	enum direction direction;
 	uint64_t limit_packets, limit_bytes, limit_ns, limit_file_bytes;
+	uint64_t expected_bytes, expected_packets;
+	struct session_degraded degraded;
+	struct session_events *events; /* NULL: none */
 	enum session_output output;
 	struct uuid replaces; /* all zero = none */
 	bool replaced;        /* and gone */
@@ -141,6 +155,9 @@ void session_waiters_tell(
 	struct session_waiter **list, struct session *session, const struct err *err);
 /* A session goes that was never closed: tell those who wait for that. */
 void session_closed_tell_gone(struct session *session, const struct err *err);
+/* Note what happened; without memory it goes unnoted. */
+void session_event_add(struct session *session, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 int session_text_set(char **member, const char *text);
 /* Its id as text, for the log; lives until the next call. */
 const char *session_id_text(const struct session *session);

@@ -45,6 +45,8 @@ int spec_check(const struct session_spec *spec, const struct config *config, str
 		return err_set(err, EINVAL, "sampling.rate_pps",
 			"%llu is out of range: 1 to %llu, or 0 for no bound",
 			(unsigned long long)spec->rate_pps, SESSION_RATE_MAX);
+	if (spec->expected_bytes > INT64_MAX || spec->expected_packets > INT64_MAX)
+		return err_set(err, EINVAL, "expected", "at most 9223372036854775807 is allowed");
 	if (ports_check(spec, err) != 0)
 		return -err->code;
 	return spec_limits_check(spec, config, err);

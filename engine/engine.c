@@ -153,6 +153,12 @@ void engine_tap_add(struct tap *tap)
 	rx_set_tap_add(tap);
 }
 
+void engine_tap_change(
+	struct tap *tap, uint32_t snaplen_bytes, enum sample_mode sample_mode, uint32_t sample_n)
+{
+	tap_change(tap, snaplen_bytes, sample_mode, sample_n);
+}
+
 void engine_tap_end(struct tap *tap)
 {
 	rx_set_tap_end(tap);

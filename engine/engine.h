@@ -50,6 +50,9 @@ void engine_refresh(void);
  */
 void engine_port_poll(struct port *port, bool on);
 void engine_tap_add(struct tap *tap);
+/* What the tap keeps from the publication on; lanes may see the parts of it one by one before. */
+void engine_tap_change(
+	struct tap *tap, uint32_t snaplen_bytes, enum sample_mode sample_mode, uint32_t sample_n);
 void engine_tap_end(struct tap *tap);
 void engine_tap_remove(struct tap *tap);
 int engine_commit(void (*done)(void *arg), void *arg);

@@ -67,7 +67,8 @@ void lane_offer(struct lane *lane, const struct burst *burst, uint64_t mask, uns
 	if (n_passed == 0)
 		return;
 	COUNTER_ADD(lane->if_accepted[interface], n_passed);
-	kept = sample_burst(tap->spec.sample_mode, tap->spec.sample_n, &lane->sample,
+	kept = sample_burst(__atomic_load_n(&tap->spec.sample_mode, __ATOMIC_ACQUIRE),
+		__atomic_load_n(&tap->spec.sample_n, __ATOMIC_RELAXED), &lane->sample,
 		&tap->sample_count, burst, mask);
 	if (unlikely(tap->spec.rate_pps != 0))
 		kept = sample_rate_take(&tap->rate, now_tsc, kept);
@@ -170,7 +171,8 @@ static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mas
 	unsigned interface, struct plan *plan)
 {
 	const uint32_t flags_len = lane->direction_known ? PCAPNG_EPB_FLAGS_SIZE : 0;
-	const uint32_t snaplen_bytes = lane->tap->snaplen_bytes[interface];
+	const uint32_t snaplen_bytes =
+		__atomic_load_n(&lane->tap->snaplen_bytes[interface], __ATOMIC_RELAXED);
 	const uint64_t cut = burst->cut;
 	uint64_t room_bytes = lane->block != NULL ? BLOCK_SIZE - lane->used : 0;
 	uint64_t pending = lane->pending[interface];

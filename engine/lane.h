@@ -92,7 +92,8 @@ struct tap {
 	struct tap_spec spec;
 	int8_t interface_of[CONFIG_PORTS_MAX]; /* engine port index -> interface id, or -1 */
 	uint32_t snaplen_bytes
-		[CONFIG_PORTS_MAX]; /* by interface: the session's or the port's, the less */
+		[CONFIG_PORTS_MAX]; /* by interface: the session's or the port's, the less; relaxed,
+				       see tap_change, as are spec.sample_mode and sample_n */
 	unsigned n_lanes;
 	struct lane *lanes;
 	struct lane **lane_of; /* by lane slot of the engine; NULL where the tap has none */
@@ -136,6 +137,10 @@ void lane_end(struct lane *lane);
 
 /* When a tap with this limit of time ends. */
 uint64_t tap_deadline(const struct tap *tap, uint64_t limit_ns);
+
+/* Control thread: what engine_tap_change does to the tap. */
+void tap_change(
+	struct tap *tap, uint32_t snaplen_bytes, enum sample_mode sample_mode, uint32_t sample_n);
 
 /* Any thread, not from inside a burst's loop: raise the tap's end; wakes control the first time. */
 void tap_end_set(struct tap *tap, enum end_reason reason);

@@ -21,7 +21,8 @@
 EPB_INLINE uint64_t run_put(
 	struct lane *lane, const struct burst *burst, uint64_t mask, unsigned interface)
 {
-	const uint32_t snaplen_bytes = lane->tap->snaplen_bytes[interface];
+	const uint32_t snaplen_bytes =
+		__atomic_load_n(&lane->tap->snaplen_bytes[interface], __ATOMIC_RELAXED);
 	struct block *block = lane->block;
 	uint8_t *const begin = block->data + lane->used;
 	uint8_t *const end = block->data + BLOCK_SIZE;

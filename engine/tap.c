@@ -45,11 +45,9 @@ struct tap *tap_new(const struct tap_spec *spec, struct err *err)
 	sample_rate_init(&tap->rate, spec->rate_pps, clock_tsc_hz(), rte_rdtsc());
 	limit_init(&tap->limit, spec->limit_packets, spec->limit_bytes, spec->limit_file_bytes);
 	memset(tap->interface_of, -1, sizeof(tap->interface_of));
-	for (unsigned i = 0; i < spec->n_ports; i++) {
+	for (unsigned i = 0; i < spec->n_ports; i++)
 		tap->interface_of[spec->ports[i]] = i;
-		tap->snaplen_bytes[i] = RTE_MIN(
-			spec->snaplen_bytes, engine_port(spec->ports[i])->config->snaplen_bytes);
-	}
+	tap_change(tap, spec->snaplen_bytes, spec->sample_mode, spec->sample_n);
 	rc = lanes_make(tap, slots);
 	if (rc == 0)
 		return tap;
@@ -146,6 +144,22 @@ void tap_end_set(struct tap *tap, enum end_reason reason)
 	if (__atomic_compare_exchange_n(
 		    &tap->end_reason, &none, reason, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		event_raise();
+}
+
+/*
+ * Lanes read each word once a burst, and any mixture of old and new is one that somebody might have
+ * asked for; a mode never stands without its number, which is set first and means nothing without one.
+ */
+void tap_change(
+	struct tap *tap, uint32_t snaplen_bytes, enum sample_mode sample_mode, uint32_t sample_n)
+{
+	for (unsigned i = 0; i < tap->spec.n_ports; i++)
+		__atomic_store_n(&tap->snaplen_bytes[i],
+			RTE_MIN(snaplen_bytes,
+				engine_port(tap->spec.ports[i])->config->snaplen_bytes),
+			__ATOMIC_RELAXED);
+	__atomic_store_n(&tap->spec.sample_n, sample_n, __ATOMIC_RELAXED);
+	__atomic_store_n(&tap->spec.sample_mode, sample_mode, __ATOMIC_RELEASE);
 }
 
 bool tap_drained(const struct tap *tap)

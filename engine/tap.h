@@ -3,7 +3,7 @@
  *
  * A tap is the engine's view of one capture session: what to keep, and the lanes that carry it to
  * its sink. Made, added, ended and freed by the control thread; while published it is immutable but
- * for counters, the limit's remainders and the reason of its end.
+ * for counters, the limit's remainders, the reason of its end, and what engine_tap_change sets.
  *
  * Life, control side:                            engine side:
  *   tap_new

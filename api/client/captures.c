@@ -213,6 +213,31 @@ static const char *limit_text(char out[TEXT_SIZE], const json_t *limit)
 	return out;
 }
 
+/* What was taken back of what it asked for, and what happened to it. */
+static unsigned events_print(const json_t *capture)
+{
+	const json_t *degraded = json_object_get(capture, "degraded");
+	const json_t *to = json_object_get(degraded, "to");
+	char line[512], since[TEXT_SIZE], digits[TEXT_SIZE];
+	unsigned n = 0;
+	json_t *event;
+	size_t i;
+
+	if (json_is_object(degraded)) {
+		snprintf(line, sizeof(line), "since %s: snaplen %s, 1 packet in %" PRIu64,
+			text_time(since, json_object_get(degraded, "since")),
+			text_digits(digits, text_number(to, "snaplen")),
+			text_number(json_object_get(to, "sampling"), "n"));
+		n += line_print("degraded", line);
+	}
+	json_array_foreach (json_object_get(capture, "events"), i, event) {
+		snprintf(line, sizeof(line), "%s  %.400s",
+			text_time(since, json_object_get(event, "at")), text_string(event, "text"));
+		n += line_print(i == 0 ? "events" : "", line);
+	}
+	return n;
+}
+
 /* Returns how many lines it took, for watch to go back. */
 static unsigned show_print(const json_t *capture)
 {
@@ -273,6 +298,7 @@ static unsigned show_print(const json_t *capture)
 	snprintf(line, sizeof(line), "%20s", text_digits(digits, text_dropped(ledger)));
 	n += line_print("dropped", line);
 	n += line_print("", text_drop_reasons(line, sizeof(line), ledger));
+	n += events_print(capture);
 	return n;
 }
 

@@ -9,6 +9,7 @@
 #include "api/client/text.h"
 
 static void bottleneck_print(const json_t *status);
+static void admission_print(const json_t *admission);
 static void nic_print(const json_t *nic);
 static void rx_print(const json_t *rx);
 static void blocks_print(const json_t *blocks);
@@ -19,6 +20,7 @@ void resources_print(const json_t *status)
 	const json_t *resources = json_object_get(status, "resources");
 
 	bottleneck_print(status);
+	admission_print(json_object_get(status, "admission"));
 	if (!json_is_object(resources))
 		return;
 	nic_print(json_object_get(resources, "nic"));
@@ -40,6 +42,27 @@ static void bottleneck_print(const json_t *status)
 			text_time(since, json_object_get(status, "bottleneck_since")));
 	if (*explanation != '\0')
 		printf("because     %s\n", explanation);
+}
+
+static void admission_print(const json_t *admission)
+{
+	const uint64_t ceiling = text_number(admission, "ceiling_bytes_per_second");
+	const uint64_t n_degraded = text_number(admission, "degraded_captures");
+	const json_t *since = json_object_get(admission, "overloaded_since");
+	char load[TEXT_SIZE], most[TEXT_SIZE], left[TEXT_SIZE], text[TEXT_SIZE];
+
+	if (!json_is_object(admission))
+		return;
+	printf("captures    bring %s/s",
+		text_si(load, text_number(admission, "load_bytes_per_second"), "B"));
+	if (ceiling != 0)
+		printf(" of %s/s, %s/s left", text_si(most, ceiling, "B"),
+			text_si(left, text_number(admission, "left_bytes_per_second"), "B"));
+	if (json_is_string(since))
+		printf("; overload since %s", text_time(text, since));
+	if (n_degraded != 0)
+		printf("; %" PRIu64 " degraded", n_degraded);
+	printf(" (on overload: %s)\n", text_string(admission, "overload"));
 }
 
 static void nic_print(const json_t *nic)

@@ -23,6 +23,7 @@ struct start_options {
 	const char *direction;
 	double seconds;
 	uint64_t bytes;
+	uint64_t expect;
 	const char *sample;
 	uint64_t rate;
 	const char *replaces;
@@ -46,6 +47,8 @@ static const struct flag start_flags[] = {
 		"end after N seconds, such as 10 or 0.5; 0 is no limit"},
 	{0, "bytes", "N", FLAG_SIZE, O(bytes),
 		"end before more than N captured bytes (K M G T); 0 is no limit"},
+	{0, "expect", "N", FLAG_SIZE, O(expect),
+		"bytes a second (K M G T) that will come: checked against what the disk takes"},
 	{0, "sample", "MODE:N", FLAG_TEXT, O(sample), "every:N, random:N or flow:N: one in N"},
 	{0, "rate", "N", FLAG_NUMBER, O(rate), "keep at most N packets a second; 0 is all"},
 	{0, "replaces", "ID", FLAG_TEXT, O(replaces),
@@ -147,6 +150,9 @@ static json_t *spec_make(const struct start_options *options, unsigned n_words, 
 		json_object_set_new(limits, "seconds", json_number(options->seconds));
 	number_set(limits, "bytes", options->bytes);
 	number_set(spec, "snaplen", options->snaplen);
+	if (options->expect != 0)
+		json_object_set_new(spec, "expected",
+			json_pack("{sI}", "bytes_per_second", (json_int_t)options->expect));
 	good = filter != NULL && ports_set(spec, &options->ports) &&
 	       texts_set(spec, options, filter) && sampling_set(spec, options);
 	free(filter);

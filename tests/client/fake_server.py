@@ -199,6 +199,9 @@ class Fake:
             "at_risk": {"packets": 0, "bytes": 0}, "bottleneck": "disk",
             "bottleneck_since": "2026-11-20T23:47:08.000000000Z",
             "explanation": "9 packets a second found no free block",
+            "admission": {"overload": "degrade", "ceiling_bytes_per_second": 1_200_000_000,
+                          "load_bytes_per_second": 1_500_000_000, "left_bytes_per_second": 0,
+                          "degraded_captures": 1, "overloaded_since": "2026-11-20T23:47:08.000000000Z"},
             "resources": {
                 "nic": {"ports": [{"name": "tap0", "packets_per_second": 1_200_000, "missed_per_second": 3,
                                    "nombuf_per_second": 0, "errors_per_second": 1,

@@ -413,6 +413,8 @@ def test_status(sluice):
     for line in (
         "bottleneck  disk, since 20",
         "because     9 packets a second found no free block",
+        "captures    bring 1.50 GB/s of 1.20 GB/s, 0 B/s left; overload since 20",
+        "; 1 degraded (on overload: degrade)",
         "nic         tap0: 1.20 M packets/s; lost: missed 3/s, no buffer 0/s, errors 1/s (visible: exact)",
         "rx_core     lcore 1 on CPU 1: busy 97 %, without its CPU 2 %, full polls 99 %",
         "blocks      0 of 1,024 free at worst; packets that found none 9/s",

@@ -216,7 +216,8 @@ static void no_room_left_is_told_before_a_loss(void **state)
 			.low = 50,
 			.megabytes = 250,
 			.disk_ms = 400,
-			.text = "250 MB/s are written, 25 % of its ceiling, a write is in flight 40 %"},
+			.text = "250 MB/s are written, 25 % of its ceiling, a write is in flight "
+				"40 %"},
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

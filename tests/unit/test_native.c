@@ -38,7 +38,9 @@ static void everything_reaches_the_spec(void **state)
 		decode("{\"name\":\"n\",\"ports\":[\"tap1\",\"tap0\"],\"filter\":\"tcp\","
 		       "\"sampling\":{\"mode\":\"flow\",\"n\":8},\"snaplen\":96,\"direction\":"
 		       "\"out\",\"limits\":{\"packets\":1,\"bytes\":2,\"seconds\":0.25,"
-		       "\"file_bytes\":4},\"output\":{\"type\":\"none\"},\"notes\":\"a\\nb\"}",
+		       "\"file_bytes\":4},\"expected\":{\"bytes_per_second\":5,"
+		       "\"packets_per_second\":6},\"output\":{\"type\":\"none\"},\"notes\":"
+		       "\"a\\nb\"}",
 			&admin, &spec, &document, &err),
 		0);
 	assert_string_equal(spec.name, "n");
@@ -58,6 +60,8 @@ static void everything_reaches_the_spec(void **state)
 	assert_int_equal(spec.limit_bytes, 2);
 	assert_int_equal(spec.limit_ns, 250000000);
 	assert_int_equal(spec.limit_file_bytes, 4);
+	assert_int_equal(spec.expected_bytes, 5);
+	assert_int_equal(spec.expected_packets, 6);
 	assert_int_equal(spec.output, OUTPUT_NONE);
 	assert_null(spec.vendor);
 	json_decref(document);
@@ -189,14 +193,26 @@ static void a_capture_has_the_shape_of_the_contract(void **state)
 		"\"filter\":\"tcp\",\"filter_engine\":\"jit\",\"sampling\":{\"mode\":\"none\","
 		"\"n\":1,\"rate_pps\":0},\"snaplen\":262144,\"direction\":\"both\",\"limits\":{"
 		"\"packets\":5,"
-		"\"bytes\":0,\"seconds\":0.5,\"file_bytes\":0},\"output\":{\"type\":\"file\"},"
-		"\"replaces\":null,"
+		"\"bytes\":0,\"seconds\":0.5,\"file_bytes\":0},\"expected\":{"
+		"\"bytes_per_second\":8,\"packets_per_second\":9},\"degraded\":{\"reason\":"
+		"\"disk\",\"since\":\"2023-11-14T22:13:20.000000001Z\",\"from\":{\"snaplen\":"
+		"262144,\"sampling\":{\"mode\":\"none\",\"n\":1}},\"to\":{\"snaplen\":128,"
+		"\"sampling\":{\"mode\":\"random\",\"n\":2}}},\"events\":[{\"at\":"
+		"\"2023-11-14T22:13:20.000000001Z\",\"text\":\"too much\"}],"
+		"\"output\":{\"type\":\"file\"},\"replaces\":null,"
 		"\"created_at\":\"2023-11-14T22:13:20.000000001Z\",\"started_at\":null,"
 		"\"ended_at\":null,\"size_bytes\":77,\"ledger\":{\"offered\":18446744073709551,"
 		"\"filtered\":2,\"sampled_out\":3,\"over_limit\":4,\"accepted\":5,\"written\":6,"
 		"\"durable\":7,\"in_flight\":8,\"unknown\":9,\"dropped\":{\"no_block\":10,"
 		"\"oversize\":0,\"encode_error\":0,\"io_error\":0,\"no_space\":0,\"quota\":0,"
 		"\"writer_stopped\":0,\"stream_backpressure\":11}}}";
+	const struct session_degraded degraded = {.level = 4,
+		.since_ns = 1700000000000000001ULL,
+		.snaplen_bytes = 128,
+		.sample_mode = SAMPLE_RANDOM,
+		.sample_n = 2};
+	const struct session_events events = {
+		.n = 1, .event[0] = {.at_ns = 1700000000000000001ULL, .text = "too much"}};
 	struct session_info info = {
 		.id = {{0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x46, 0x77, 0x88, 0x99, 0xaa, 0xbb,
 			0xcc, 0xdd, 0xee, 0xff}},
@@ -214,6 +230,10 @@ static void a_capture_has_the_shape_of_the_contract(void **state)
 		.snaplen_bytes = 262144,
 		.limit_packets = 5,
 		.limit_ns = 500000000,
+		.expected_bytes = 8,
+		.expected_packets = 9,
+		.degraded = &degraded,
+		.events = &events,
 		.created_ns = 1700000000000000001ULL,
 		.size_bytes = 77,
 		.ledger = {.offered = 18446744073709551ULL,

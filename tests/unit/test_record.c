@@ -33,6 +33,11 @@ static struct session *session_full(uint64_t first)
 		&session->limit_bytes,
 		&session->limit_ns,
 		&session->limit_file_bytes,
+		&session->expected_bytes,
+		&session->expected_packets,
+		&session->degraded.since_ns,
+		&session->degraded.snaplen_bytes,
+		&session->degraded.sample_n,
 		&session->created_ns,
 		&session->started_ns,
 		&session->ended_ns,
@@ -66,6 +71,10 @@ static struct session *session_full(uint64_t first)
 	memset(session->port_names[0], 'a', CONFIG_NAME_MAX - 1);
 	session->filter_engine = FILTER_ENGINE_INTERPRETER;
 	session->sample_mode = SAMPLE_FLOW;
+	session->degraded.level = 3;
+	session->degraded.sample_mode = SAMPLE_RANDOM;
+	session_event_add(session, "first %d", 1);
+	session_event_add(session, "second");
 	session->direction = DIRECTION_OUT;
 	session->output = OUTPUT_NONE;
 	session->replaces = (struct uuid){{9, 8, 7, 6, 5, 4, 0x43, 2, 0x81}};
@@ -98,6 +107,12 @@ static void session_equal(struct session *a, struct session *b)
 	text_equal(&a->filter, &b->filter);
 	text_equal(&a->vendor, &b->vendor);
 	text_equal(&a->message, &b->message);
+	if (a->events != NULL) {
+		assert_memory_equal(a->events, b->events, sizeof(*a->events));
+		free(a->events);
+		free(b->events);
+		a->events = b->events = NULL;
+	}
 	assert_memory_equal(a, b, sizeof(*a));
 	session_free(a);
 	session_free(b);
