@@ -35,6 +35,8 @@ struct filter {
 	struct rte_bpf *bpf; /* owns the native code; may be NULL */
 	LIST_ENTRY(filter) link;
 	unsigned refs;
+	unsigned n_terms;
+	struct filter_term *terms;
 	uint32_t n;
 	struct filter_insn insn[];
 };
@@ -47,6 +49,7 @@ static_assert(offsetof(struct filter_insn, k) == offsetof(struct bpf_insn, k), "
 static LIST_HEAD(, filter) filters = LIST_HEAD_INITIALIZER(filters);
 
 static struct filter *filter_find(const struct filter_code *code);
+static int terms_keep(struct filter *filter);
 static int code_copy(const struct bpf_program *program, struct filter_code *code,
 	char message[FILTER_MESSAGE_MAX]);
 
@@ -64,14 +67,17 @@ struct filter *filter_new(const struct filter_code *code, struct err *err)
 		return filter_get(filter);
 
 	filter = calloc(1, sizeof(*filter) + code->n * sizeof(code->insn[0]));
-	if (filter == NULL) {
+	if (filter != NULL) {
+		filter->refs = 1;
+		filter->n = code->n;
+		memcpy(filter->insn, code->insn, code->n * sizeof(code->insn[0]));
+	}
+	if (filter == NULL || terms_keep(filter) != 0) {
+		free(filter);
 		err_set(err, ENOMEM, "filter", "no memory for a program of %u instructions",
 			code->n);
 		return NULL;
 	}
-	filter->refs = 1;
-	filter->n = code->n;
-	memcpy(filter->insn, code->insn, code->n * sizeof(code->insn[0]));
 	filter->bpf = filter_jit_new(filter->insn, filter->n, &filter->accept);
 	filter->columns = filter_columns_new(filter->insn, filter->n);
 	LIST_INSERT_HEAD(&filters, filter, link);
@@ -92,6 +98,7 @@ void filter_put(struct filter *filter)
 	LIST_REMOVE(filter, link);
 	filter_jit_free(filter->bpf);
 	filter_columns_free(filter->columns);
+	free(filter->terms);
 	free(filter);
 }
 
@@ -108,6 +115,7 @@ const char *filter_engine_name(enum filter_engine engine)
 		[FILTER_ENGINE_NONE] = "none",
 		[FILTER_ENGINE_JIT] = "jit",
 		[FILTER_ENGINE_INTERPRETER] = "interpreter",
+		[FILTER_ENGINE_CLASSIFIER] = "classifier",
 	};
 
 	return names[engine];
@@ -151,6 +159,12 @@ uint64_t filter_run(const struct filter *filter, struct filter_work *work)
 bool filter_by_columns(const struct filter *filter)
 {
 	return filter != NULL && filter->columns != NULL;
+}
+
+const struct filter_term *filter_terms(const struct filter *filter, unsigned *n)
+{
+	*n = filter != NULL ? filter->n_terms : 0;
+	return filter != NULL ? filter->terms : NULL;
 }
 
 int filter_translate(const char *expression, bool optimise, struct filter_code *code,
@@ -200,6 +214,21 @@ static int code_copy(const struct bpf_program *program, struct filter_code *code
 	}
 	code->n = program->bf_len;
 	memcpy(code->insn, program->bf_insns, program->bf_len * sizeof(code->insn[0]));
+	return 0;
+}
+
+static int terms_keep(struct filter *filter)
+{
+	struct filter_term terms[FILTER_TERMS_MAX];
+	const unsigned n = filter_terms_find(filter->insn, filter->n, terms);
+
+	if (n == 0)
+		return 0;
+	filter->terms = calloc(n, sizeof(*filter->terms));
+	if (filter->terms == NULL)
+		return -ENOMEM;
+	memcpy(filter->terms, terms, n * sizeof(*terms));
+	filter->n_terms = n;
 	return 0;
 }
 

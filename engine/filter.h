@@ -29,6 +29,8 @@ enum filter_engine {
 	FILTER_ENGINE_NONE, /* no filter at all: NULL */
 	FILTER_ENGINE_JIT,
 	FILTER_ENGINE_INTERPRETER,
+	FILTER_ENGINE_CLASSIFIER, /* one of many that are looked up together (classify.h) */
+	FILTER_ENGINES,
 };
 
 /* A classic BPF instruction, laid out as struct bpf_insn and struct sock_filter. */
@@ -79,8 +81,10 @@ struct filter *filter_get(struct filter *filter);
 /* Drops a reference; the last one frees. NULL is fine. No lcore may still see it: after grace period. */
 void filter_put(struct filter *filter);
 
-enum filter_engine filter_engine(const struct filter *filter); /* NULL: FILTER_ENGINE_NONE */
-const char *filter_engine_name(enum filter_engine engine);     /* "none", "jit", "interpreter" */
+/* By itself: NULL is FILTER_ENGINE_NONE, and none is FILTER_ENGINE_CLASSIFIER (tap_filter_engine). */
+enum filter_engine filter_engine(const struct filter *filter);
+/* "none", "jit", "interpreter", "classifier" */
+const char *filter_engine_name(enum filter_engine engine);
 
 /*
  * lcore. Bit i of the result is set when the filter accepts pkts[i]; n <= 64. Packets may be chained

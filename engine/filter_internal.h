@@ -2,9 +2,10 @@
  * Copyright The Sluice authors
  *
  * What the filter files say to each other: filter.c is the one that calls libpcap, filter_jit.c
- * the one that calls rte_bpf, filter_interpret.c runs what rte_bpf refuses, filter_text.c turns
- * libpcap's complaints into sentences with a position, filter_helper.c runs both in a process of
- * their own. Nobody else includes this.
+ * the one that calls rte_bpf, filter_interpret.c runs what rte_bpf refuses, filter_terms.c finds what
+ * a program asks of a packet's addresses and ports, filter_text.c turns libpcap's complaints into
+ * sentences with a position, filter_helper.c runs its compiler in a process of its own. Nobody else
+ * includes this.
  */
 #ifndef ENGINE_FILTER_INTERNAL_H
 #define ENGINE_FILTER_INTERNAL_H
@@ -12,6 +13,7 @@
 #include <stdbool.h>
 
 #include "engine/filter.h"
+#include "engine/filter_key.h"
 
 #define FILTER_MESSAGE_MAX 256 /* PCAP_ERRBUF_SIZE */
 
@@ -48,5 +50,9 @@ uint64_t filter_work_chained(const struct filter_work *work, struct rte_mbuf *co
 /* lcore. Run a valid program on a packet, chained or not, in a bounded number of steps. */
 struct rte_mbuf;
 bool filter_interpret(const struct filter_insn *insn, uint32_t n, const struct rte_mbuf *m);
+
+/* Control thread. The terms of a valid program: how many there are, 0 for none (filter_key.h). */
+unsigned filter_terms_find(
+	const struct filter_insn *insn, uint32_t n, struct filter_term terms[FILTER_TERMS_MAX]);
 
 #endif

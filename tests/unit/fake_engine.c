@@ -88,7 +88,7 @@ const char *drop_name(enum drop drop)
 
 const char *filter_engine_name(enum filter_engine engine)
 {
-	static const char *const names[] = {"none", "jit", "interpreter"};
+	static const char *const names[] = {"none", "jit", "interpreter", "classifier"};
 
 	return names[engine];
 }
