@@ -237,7 +237,7 @@ static int enums_parse(const json_t *json, struct session *session, struct err *
 		word_parse(json, "sample_mode", sample_word, 4, &sample, err) != 0 ||
 		word_parse(json, "direction", direction_word, 3, &direction, err) != 0 ||
 		word_parse(json, "output", output_word, 2, &output, err) != 0 ||
-		word_parse(json, "filter_engine", engine_word, 3, &engine, err) != 0)
+		word_parse(json, "filter_engine", engine_word, FILTER_ENGINES, &engine, err) != 0)
 		return -EINVAL;
 	session->state = state;
 	session->reason = reason;

@@ -214,8 +214,10 @@ void session_info(const struct session *session, struct session_info *info)
 		info->ports[i] = session->port_names[i];
 	if (run == NULL || session->state == SESSION_starting)
 		return;
-	if (!run->removing)
+	if (!run->removing) {
 		tap_ledger(run->tap, &info->ledger);
+		info->filter_engine = tap_filter_engine(run->tap);
+	}
 	if (run->capture == NULL || run->finished)
 		return;
 	/* Frozen counters are not on the disk yet. */

@@ -87,6 +87,7 @@ static void end_drained(struct session *session)
 	struct session_run *run = session->run;
 
 	tap_ledger(run->tap, &session->ledger);
+	session->filter_engine = tap_filter_engine(run->tap);
 	session->ended_ns = tap_ended_ns(run->tap);
 	if (tap_sink_error(run->tap) != 0) {
 		char text[160];

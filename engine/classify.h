@@ -18,8 +18,8 @@
 
 #include "engine/filter.h"
 
-/* With fewer filters it costs less to ask each: they ask for two to four shapes as a rule. */
-#define CLASSIFY_FILTERS_MIN 4
+/* With fewer filters it costs less to run them by columns: they ask for several shapes as a rule. */
+#define CLASSIFY_FILTERS_MIN 8
 #define CLASSIFY_FILTERS_MAX UINT16_MAX
 /* Filters that would need another shape are left to themselves. */
 #define CLASSIFY_SHAPES_MAX 64

@@ -47,6 +47,34 @@ static void block_open(struct lane *lane);
 static void block_close(struct lane *lane, bool partial);
 static void spare_release(struct lane *lane);
 
+void lane_join(struct lane *lane)
+{
+	if (lane->joined)
+		return;
+	lane->joined = true;
+	for (unsigned i = 0; i < lane->tap->spec.n_ports; i++)
+		lane->counted[i] = lane->matched[i] != NULL ? *lane->matched[i] : 0;
+}
+
+void lane_catch_up(struct lane *lane)
+{
+	for (unsigned i = 0; i < lane->tap->spec.n_ports; i++)
+		if (lane->matched[i] != NULL)
+			lane_catch_up_to(lane, i, 0);
+}
+
+void lane_catch_up_to(struct lane *lane, unsigned interface, unsigned n)
+{
+	const uint64_t n_matched = *lane->matched[interface];
+	const uint64_t n_rejected = n_matched - n - lane->counted[interface];
+
+	lane->counted[interface] = n_matched;
+	if (n_rejected == 0 || lane->closed)
+		return;
+	COUNTER_ADD(lane->offered, n_rejected);
+	COUNTER_ADD(lane->filtered, n_rejected);
+}
+
 void lane_offer(struct lane *lane, const struct burst *burst, uint64_t mask, unsigned interface,
 	uint64_t now_tsc)
 {
@@ -131,6 +159,7 @@ void lane_end(struct lane *lane)
 {
 	if (lane->end_sent)
 		return;
+	lane_catch_up(lane);
 	lane->closed = true;
 	lane_flush(lane);
 	RTE_VERIFY(lane->block == NULL);

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <rte_prefetch.h>
+
 #include "engine/block.h"
 #include "engine/limit.h"
 #include "engine/port.h"
@@ -30,6 +32,8 @@ struct lane {
 	bool direction_known; /* the ports say which way a packet went: epb_flags are written */
 	struct sink_file file;
 	uint8_t *tail; /* BLOCK_PAGE bytes: the stream's unfinished last page */
+	const uint64_t *matched[CONFIG_PORTS_MAX]; /* by interface: packets polled for taps, ever;
+						      NULL: its port doesn't feed this lane */
 
 	/* the lcore's own */
 	struct block *block __attribute__((aligned(64)));
@@ -43,6 +47,8 @@ struct lane {
 	bool closed; /* offers nothing any more: its end was learnt, or END was sent */
 	bool end_sent;
 	bool begun; /* a packet from after the session's start was seen: all others are, too */
+	bool joined;
+	uint64_t counted[CONFIG_PORTS_MAX]; /* of matched: counted here, or from before it joined */
 	struct sample_state sample;
 	uint64_t pending[CONFIG_PORTS_MAX]; /* losses not told in a file yet, by interface */
 
@@ -106,6 +112,7 @@ struct tap {
 	/* control's own */
 	enum { TAP_NEW, TAP_LIVE, TAP_ENDING, TAP_GONE } phase;
 	struct tap *next;
+	bool classified; /* in the last set that it was live in, on some port */
 
 	/* shared by lanes: atomics */
 	struct limit limit __attribute__((aligned(64)));
@@ -119,6 +126,21 @@ struct tap {
 };
 
 /*
+ * A lane need not be touched for a burst of which its filter wants nothing: such packets are counted
+ * as offered and filtered later, by lane_catch_up, before anything else happens to the lane and four
+ * times a second. What they are is no guess: since the lane joined, each burst that was polled for
+ * taps of its port was either offered to it by lane_offer or rejected as a whole by its filter. A
+ * lane that has not begun must be offered every burst, since only it knows whose packets they are.
+ */
+
+/* lcore, when it first sees the lane in a set: what is polled from now on is the lane's to count. */
+void lane_join(struct lane *lane);
+/* lcore, between bursts: count what was not offered. */
+void lane_catch_up(struct lane *lane);
+/* lcore, before lane_offer: the same for one interface, up to the n packets of the burst at hand. */
+void lane_catch_up_to(struct lane *lane, unsigned interface, unsigned n);
+
+/*
  * lcore. Offer a burst's packets (those in mask passed the filter) to the lane; everything that
  * happens to them is counted here. now_tsc is the time of the poll.
  */
@@ -128,6 +150,29 @@ lane_offer_fn lane_offer;
 
 /* Control thread: of all ways that give the same bytes and counts, the fastest for this lane. */
 lane_offer_fn *lane_offer_choose(const struct lane *lane);
+
+/*
+ * lcore. The lane is going to be offered something soon; then, a little before it is. With many
+ * lanes that take a packet each, nothing of them is in the cache.
+ */
+static inline void lane_prefetch(const struct lane *lane)
+{
+	rte_prefetch0(lane);
+	rte_prefetch0(&lane->block);
+	rte_prefetch0(&lane->counted);
+	rte_prefetch0(&lane->offered);
+	rte_prefetch0(&lane->if_accepted);
+	rte_prefetch0(lane->tap);
+}
+
+static inline void lane_prefetch_block(const struct lane *lane)
+{
+	if (lane->block == NULL)
+		return;
+	rte_prefetch0(lane->block);
+	rte_prefetch0(lane->block->data + lane->used);
+	rte_prefetch0(lane->block->data + lane->used + 64);
+}
 
 /* lcore, four times a second: hand over what is there, so that it reaches the file. */
 void lane_flush(struct lane *lane);

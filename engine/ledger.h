@@ -5,7 +5,9 @@
  * incremented where their event happens; none is computed from the others, so that
  *   offered  = filtered + sampled_out + over_limit + accepted
  *   accepted = written + sum(dropped) + in_flight + unknown
- * can fail, and tests and `sluice balance` can see it.
+ * can fail, and tests and `sluice balance` can see it. Bursts that a filter rejects as a whole may
+ * be missing from offered and filtered for a quarter of a second, from both alike; never at the end
+ * (lane.h, lane_catch_up).
  */
 #ifndef ENGINE_LEDGER_H
 #define ENGINE_LEDGER_H

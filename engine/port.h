@@ -79,6 +79,8 @@ struct port_queue {
 	/* set by engine at start, then constant */
 	uint16_t lane_slot; /* which of a tap's lanes takes this queue's packets */
 	uint16_t rx;        /* which RX lcore polls it */
+	uint64_t *
+		slot_matched; /* its lcore only: matched, of all queues of this port and lane slot */
 
 	/* written by its lcore, read by anyone (relaxed) */
 	uint64_t polled __attribute__((aligned(64))); /* port books: rx */

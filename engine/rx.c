@@ -33,6 +33,8 @@
 #define NAP_NS           100000
 #define NAP_PPS_MAX      (PORT_BURST_MAX * (CLOCK_NS_PER_S / NAP_NS)) /* a nap is one burst at most */
 #define RX_NICE          (-20)
+#define PREFETCH_LANE    8 /* lanes ahead */
+#define PREFETCH_BLOCK   4
 
 /* A round that took long. An entry may be read while it is replaced: it then shows one gap's begin with
  * another's length, which nobody acts on. */
@@ -83,10 +85,14 @@ static uint64_t gap_ns(uint64_t cycles);
 static int rx_main(void *arg);
 static void view_enter(struct rx *rx, const struct rx_view *view);
 static unsigned view_poll(struct rx *rx);
-static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll);
+static unsigned queue_poll(struct rx *rx, struct rx_poll *poll);
 static double pace_pps(const struct port_queue *queue);
 static unsigned queue_pace(struct port_queue *queue, uint64_t now_tsc);
-static void groups_offer(struct rx *rx, const struct rx_poll *poll, uint64_t now_tsc);
+static void groups_offer(struct rx *rx, struct rx_poll *poll, uint64_t now_tsc);
+static void found_offer(struct rx_poll *poll, const struct burst *burst, uint64_t now_tsc);
+static void group_offer(
+	const struct rx_group *group, const struct burst *burst, uint64_t mask, uint64_t now_tsc);
+static bool members_begun(const struct rx_poll *poll);
 static void lanes_flush(struct rx *rx, uint64_t now_tsc);
 static void round_count(struct rx *rx, unsigned n, uint64_t began_tsc);
 static void gap_note(struct rx *rx, uint64_t began_tsc, uint64_t cycles);
@@ -213,6 +219,8 @@ static void view_enter(struct rx *rx, const struct rx_view *view)
 	if (view == NULL)
 		return;
 	rx->generation = view->generation;
+	for (unsigned i = 0; i < view->n_lanes; i++)
+		lane_join(view->lanes[i]);
 	for (unsigned i = 0; i < view->n_ending; i++)
 		lane_end(view->ending[i]);
 	for (unsigned i = 0; i < view->n_polls; i++) {
@@ -240,7 +248,7 @@ static unsigned view_poll(struct rx *rx)
 	return n;
 }
 
-static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll)
+static unsigned queue_poll(struct rx *rx, struct rx_poll *poll)
 {
 	struct port_queue *queue = poll->queue;
 	const struct port_ops *ops = queue->port->ops;
@@ -259,11 +267,13 @@ static unsigned queue_poll(struct rx *rx, const struct rx_poll *poll)
 	COUNTER_ADD(rx->polls, 1);
 	COUNTER_ADD(rx->polls_full, n == PORT_BURST_MAX);
 	COUNTER_ADD(queue->polled, n);
-	if (poll->n_groups != 0)
+	if (poll->n_groups != 0) {
 		COUNTER_ADD(queue->matched, n);
-	else
+		*queue->slot_matched += n;
+		groups_offer(rx, poll, now_tsc);
+	} else {
 		COUNTER_ADD(queue->unmatched, n);
-	groups_offer(rx, poll, now_tsc);
+	}
 	ops->release(queue, &rx->burst);
 	return n;
 }
@@ -290,22 +300,79 @@ static unsigned queue_pace(struct port_queue *queue, uint64_t now_tsc)
 	return RTE_MIN(due - queue->pace_taken, (uint64_t)PORT_BURST_MAX);
 }
 
-static void groups_offer(struct rx *rx, const struct rx_poll *poll, uint64_t now_tsc)
+/*
+ * Lanes whose filter wants nothing of the burst are left alone: they catch up later. Not before all
+ * have begun, which the first burst of a set settles as a rule.
+ */
+static void groups_offer(struct rx *rx, struct rx_poll *poll, uint64_t now_tsc)
 {
 	const struct burst *burst = &rx->burst;
+	const bool all = !poll->begun;
 
+	if (poll->n_classified != 0)
+		found_offer(poll, burst, now_tsc);
 	if (poll->by_columns)
 		filter_work_burst(rx->work, burst->pkts, burst->n);
-	for (unsigned i = 0; i < poll->n_groups; i++) {
-		const struct rx_group *group = &poll->groups[i];
+	for (unsigned g = poll->n_classified; g < poll->n_groups; g++) {
+		const struct rx_group *group = &poll->groups[g];
 		const uint64_t mask = poll->by_columns
 					      ? filter_run(group->filter, rx->work)
 					      : filter_burst(group->filter, burst->pkts, burst->n);
 
-		for (unsigned m = 0; m < group->n_members; m++)
-			group->members[m].offer(group->members[m].lane, burst, mask,
-				group->members[m].interface, now_tsc);
+		if (mask != 0 || all)
+			group_offer(group, burst, mask, now_tsc);
 	}
+	if (unlikely(all))
+		poll->begun = members_begun(poll);
+}
+
+static inline const struct lane *found_lane(const struct rx_poll *poll, unsigned i)
+{
+	return poll->groups[poll->found[i]].members[0].lane;
+}
+
+/* The groups that are looked up together. */
+static void found_offer(struct rx_poll *poll, const struct burst *burst, uint64_t now_tsc)
+{
+	const unsigned n_found =
+		classify_burst(poll->classify, burst->pkts, burst->n, poll->masks, poll->found);
+
+	for (unsigned g = 0; !poll->begun && g < poll->n_classified; g++)
+		if (poll->masks[g] == 0)
+			group_offer(&poll->groups[g], burst, 0, now_tsc);
+	for (unsigned i = 0; i < n_found; i++) {
+		const unsigned g = poll->found[i];
+
+		if (i + PREFETCH_LANE < n_found)
+			lane_prefetch(found_lane(poll, i + PREFETCH_LANE));
+		if (i + PREFETCH_BLOCK < n_found)
+			lane_prefetch_block(found_lane(poll, i + PREFETCH_BLOCK));
+		group_offer(&poll->groups[g], burst, poll->masks[g], now_tsc);
+		poll->masks[g] = 0;
+	}
+}
+
+static void group_offer(
+	const struct rx_group *group, const struct burst *burst, uint64_t mask, uint64_t now_tsc)
+{
+	for (unsigned i = 0; i < group->n_members; i++) {
+		const struct rx_member *member = &group->members[i];
+
+		lane_catch_up_to(member->lane, member->interface, burst->n);
+		member->offer(member->lane, burst, mask, member->interface, now_tsc);
+	}
+}
+
+static bool members_begun(const struct rx_poll *poll)
+{
+	for (unsigned g = 0; g < poll->n_groups; g++)
+		for (unsigned i = 0; i < poll->groups[g].n_members; i++) {
+			const struct lane *lane = poll->groups[g].members[i].lane;
+
+			if (!lane->begun && !lane->closed)
+				return false;
+		}
+	return true;
 }
 
 static void lanes_flush(struct rx *rx, uint64_t now_tsc)
@@ -313,8 +380,10 @@ static void lanes_flush(struct rx *rx, uint64_t now_tsc)
 	if (now_tsc < rx->flush_next_tsc)
 		return;
 	rx->flush_next_tsc = now_tsc + rx->flush_every_tsc;
-	for (unsigned i = 0; rx->view != NULL && i < rx->view->n_lanes; i++)
+	for (unsigned i = 0; rx->view != NULL && i < rx->view->n_lanes; i++) {
+		lane_catch_up(rx->view->lanes[i]);
 		lane_flush(rx->view->lanes[i]);
+	}
 	block_collect(block_home(rx->index));
 }
 

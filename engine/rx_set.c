@@ -32,6 +32,9 @@ static struct {
 	unsigned n_rx;
 	uint16_t slot_lcore[RX_SLOTS_MAX];
 
+	/* a row for each slot, written by its lcore only: struct port_queue, slot_matched */
+	uint64_t slot_matched[RX_SLOTS_MAX][CONFIG_PORTS_MAX] __attribute__((aligned(64)));
+
 	/* control's own: the next set */
 	struct tap *taps;
 	unsigned n_taps;
@@ -43,14 +46,33 @@ static struct {
 	struct retired *graced;
 } state;
 
+/* The live taps of a port, those with the same filter beside each other. */
+struct run {
+	struct filter *filter;
+	unsigned n;
+	struct tap **taps;
+};
+
+/* What a set is to do with a port's packets, whoever polls it. */
+struct plan {
+	unsigned n_taps;
+	struct tap **taps;
+	unsigned n_runs;
+	struct run *runs;
+	bool *taken; /* by run: looked up by classify */
+	const struct classify *classify;
+};
+
 static struct rx_set *set_build(void);
 static void set_free(struct rx_set *set);
 static int view_lanes_collect(struct rx_view *view, unsigned rx);
-static int view_polls_collect(
-	struct rx_view *view, unsigned rx, struct tap **const *entries, const unsigned *n_entries);
-static int poll_groups_make(struct rx_poll *poll, struct tap *const *entries, unsigned n);
-static unsigned entries_collect(const struct port *port, struct tap **entries);
-static int entry_compare(const void *a, const void *b);
+static int view_polls_collect(struct rx_view *view, unsigned rx, const struct plan *plans);
+static int poll_groups_make(struct rx_poll *poll, const struct plan *plan);
+static void poll_group_add(struct rx_poll *poll, const struct run *run, struct rx_member *members);
+static int plan_make(struct plan *plan, const struct port *port, struct classify **classify);
+static void plan_free(struct plan *plan);
+static unsigned taps_collect(const struct port *port, struct tap **taps);
+static int tap_compare(const void *a, const void *b);
 static void retired_grace(struct rcu_head *head);
 
 void rx_set_assign(unsigned n_rx)
@@ -71,6 +93,7 @@ void rx_set_assign(unsigned n_rx)
 
 			queue->rx = rx;
 			queue->lane_slot = own ? n_slots++ : (unsigned)shared[rx];
+			queue->slot_matched = &state.slot_matched[queue->lane_slot][p];
 			state.slot_lcore[queue->lane_slot] = rx;
 			if (own && !port->own_clock)
 				shared[rx] = queue->lane_slot;
@@ -183,26 +206,22 @@ const struct rx_view *rx_set_view(unsigned rx)
 static struct rx_set *set_build(void)
 {
 	struct rx_set *set = calloc(1, sizeof(*set));
-	struct tap **entries[CONFIG_PORTS_MAX] = {NULL};
-	unsigned n_entries[CONFIG_PORTS_MAX] = {0};
+	struct plan plans[CONFIG_PORTS_MAX] = {0};
 	int rc = set != NULL ? 0 : -ENOMEM;
 
-	for (unsigned p = 0; rc == 0 && p < engine_ports(); p++) {
-		entries[p] = calloc(state.n_taps + 1, sizeof(**entries));
-		if (entries[p] == NULL)
-			rc = -ENOMEM;
-		else
-			n_entries[p] = entries_collect(engine_port(p), entries[p]);
-	}
+	for (struct tap *tap = state.taps; tap != NULL; tap = tap->next)
+		tap->classified = tap->classified && tap->phase != TAP_LIVE;
+	for (unsigned p = 0; rc == 0 && p < engine_ports(); p++)
+		rc = plan_make(&plans[p], engine_port(p), &set->classify[p]);
 	for (unsigned rx = 0; rc == 0 && rx < state.n_rx; rx++) {
 		set->n_views++;
 		set->views[rx].generation = state.generation + 1;
 		rc = view_lanes_collect(&set->views[rx], rx);
 		if (rc == 0)
-			rc = view_polls_collect(&set->views[rx], rx, entries, n_entries);
+			rc = view_polls_collect(&set->views[rx], rx, plans);
 	}
 	for (unsigned p = 0; p < engine_ports(); p++)
-		free(entries[p]);
+		plan_free(&plans[p]);
 	if (rc == 0)
 		return set;
 	set_free(set);
@@ -219,14 +238,17 @@ static void set_free(struct rx_set *set)
 		for (unsigned i = 0; view->polls != NULL && i < view->n_polls; i++) {
 			struct rx_poll *poll = &view->polls[i];
 
-			for (unsigned g = 0; poll->groups != NULL && g < poll->n_groups; g++)
-				free(poll->groups[g].members);
 			free(poll->groups);
+			free(poll->members);
+			free(poll->masks);
+			free(poll->found);
 		}
 		free(view->polls);
 		free(view->lanes);
 		free(view->ending);
 	}
+	for (unsigned p = 0; p < CONFIG_PORTS_MAX; p++)
+		classify_free(set->classify[p]);
 	free(set);
 }
 
@@ -251,8 +273,7 @@ static int view_lanes_collect(struct rx_view *view, unsigned rx)
 	return 0;
 }
 
-static int view_polls_collect(
-	struct rx_view *view, unsigned rx, struct tap **const *entries, const unsigned *n_entries)
+static int view_polls_collect(struct rx_view *view, unsigned rx, const struct plan *plans)
 {
 	view->polls = calloc(RX_SLOTS_MAX, sizeof(*view->polls));
 	if (view->polls == NULL)
@@ -267,58 +288,111 @@ static int view_polls_collect(
 				continue;
 			poll->queue = &port->queues[q];
 			view->n_polls++;
-			if (poll_groups_make(poll, entries[p], n_entries[p]) != 0)
+			if (poll_groups_make(poll, &plans[p]) != 0)
 				return -ENOMEM;
 		}
 	}
 	return 0;
 }
 
-/* entries are sorted by filter: each run of the same one is a group. */
-static int poll_groups_make(struct rx_poll *poll, struct tap *const *entries, unsigned n)
+/* A group for each run; those that are looked up together first, in their order. */
+static int poll_groups_make(struct rx_poll *poll, const struct plan *plan)
 {
-	const unsigned port = poll->queue->port->index;
-	const unsigned slot = poll->queue->lane_slot;
+	const unsigned n_classified = classify_filters(plan->classify);
+	struct rx_member *members;
 	unsigned n_columns = 0;
 
-	poll->groups = calloc(n + 1, sizeof(*poll->groups));
-	if (poll->groups == NULL)
+	poll->classify = plan->classify;
+	poll->groups = calloc(plan->n_runs + 1, sizeof(*poll->groups));
+	poll->members = calloc(plan->n_taps + 1, sizeof(*poll->members));
+	poll->masks = calloc(n_classified + 1, sizeof(*poll->masks));
+	poll->found = calloc(n_classified + 1, sizeof(*poll->found));
+	if (poll->groups == NULL || poll->members == NULL || poll->masks == NULL ||
+		poll->found == NULL)
 		return -ENOMEM;
-	for (unsigned i = 0; i < n;) {
-		struct rx_group *group = &poll->groups[poll->n_groups++];
-		unsigned end = i;
-
-		group->filter = entries[i]->spec.filter;
-		n_columns += filter_by_columns(group->filter);
-		while (end < n && entries[end]->spec.filter == group->filter)
-			end++;
-		group->members = calloc(end - i, sizeof(*group->members));
-		if (group->members == NULL)
-			return -ENOMEM;
-		for (; i < end; i++) {
-			struct rx_member *member = &group->members[group->n_members++];
-
-			member->lane = entries[i]->lane_of[slot];
-			member->offer = lane_offer_choose(member->lane);
-			member->interface = entries[i]->interface_of[port];
+	members = poll->members;
+	for (unsigned taken = 2; taken-- > 0;) {
+		for (unsigned i = 0; i < plan->n_runs; i++) {
+			if (plan->taken[i] != taken)
+				continue;
+			poll_group_add(poll, &plan->runs[i], members);
+			members += plan->runs[i].n;
 		}
 	}
+	poll->n_classified = n_classified;
+	for (unsigned g = n_classified; g < poll->n_groups; g++)
+		n_columns += filter_by_columns(poll->groups[g].filter);
 	poll->by_columns = n_columns >= COLUMNS_MIN;
 	return 0;
 }
 
-static unsigned entries_collect(const struct port *port, struct tap **entries)
+static void poll_group_add(struct rx_poll *poll, const struct run *run, struct rx_member *members)
+{
+	struct rx_group *group = &poll->groups[poll->n_groups++];
+
+	group->filter = run->filter;
+	group->members = members;
+	group->n_members = run->n;
+	for (unsigned i = 0; i < run->n; i++) {
+		const struct tap *tap = run->taps[i];
+
+		members[i].lane = tap->lane_of[poll->queue->lane_slot];
+		members[i].offer = lane_offer_choose(members[i].lane);
+		members[i].interface = tap->interface_of[poll->queue->port->index];
+	}
+}
+
+/* *classify is the set's. */
+static int plan_make(struct plan *plan, const struct port *port, struct classify **classify)
+{
+	struct filter **filters = calloc(state.n_taps + 1, sizeof(*filters));
+
+	plan->taps = calloc(state.n_taps + 1, sizeof(*plan->taps));
+	plan->runs = calloc(state.n_taps + 1, sizeof(*plan->runs));
+	plan->taken = calloc(state.n_taps + 1, sizeof(*plan->taken));
+	if (filters == NULL || plan->taps == NULL || plan->runs == NULL || plan->taken == NULL) {
+		free(filters);
+		return -ENOMEM;
+	}
+	plan->n_taps = taps_collect(port, plan->taps);
+	for (unsigned i = 0; i < plan->n_taps; i++) {
+		struct filter *filter = plan->taps[i]->spec.filter;
+
+		if (i == 0 || filter != filters[plan->n_runs - 1]) {
+			filters[plan->n_runs] = filter;
+			plan->runs[plan->n_runs++] =
+				(struct run){.filter = filter, .taps = &plan->taps[i]};
+		}
+		plan->runs[plan->n_runs - 1].n++;
+	}
+	*classify = classify_new(filters, plan->n_runs, plan->taken);
+	plan->classify = *classify;
+	for (unsigned r = 0; r < plan->n_runs; r++)
+		for (unsigned i = 0; plan->taken[r] && i < plan->runs[r].n; i++)
+			plan->runs[r].taps[i]->classified = true;
+	free(filters);
+	return 0;
+}
+
+static void plan_free(struct plan *plan)
+{
+	free(plan->taps);
+	free(plan->runs);
+	free(plan->taken);
+}
+
+static unsigned taps_collect(const struct port *port, struct tap **taps)
 {
 	unsigned n = 0;
 
 	for (struct tap *tap = state.taps; tap != NULL; tap = tap->next)
 		if (tap->phase == TAP_LIVE && tap->interface_of[port->index] >= 0)
-			entries[n++] = tap;
-	qsort(entries, n, sizeof(*entries), entry_compare);
+			taps[n++] = tap;
+	qsort(taps, n, sizeof(*taps), tap_compare);
 	return n;
 }
 
-static int entry_compare(const void *a, const void *b)
+static int tap_compare(const void *a, const void *b)
 {
 	uintptr_t fa = (uintptr_t)(*(struct tap *const *)a)->spec.filter;
 	uintptr_t fb = (uintptr_t)(*(struct tap *const *)b)->spec.filter;

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "config/config.h"
+#include "engine/classify.h"
 #include "engine/filter.h"
 #include "engine/port.h"
 #include "engine/lane.h"
@@ -40,7 +41,16 @@ struct rx_poll {
 	struct port_queue *queue;
 	unsigned n_groups;
 	struct rx_group *groups;
-	bool by_columns; /* so many filters that they share what they read: filter_run */
+	struct rx_member *members; /* of all groups */
+	bool by_columns; /* so many of the groups that are not: they share what they read, filter_run */
+	unsigned
+		n_classified; /* the first so many groups are looked up together, by their number */
+	const struct classify *classify;
+
+	/* the lcore's own */
+	uint64_t *masks; /* n_classified; 0 between bursts */
+	uint16_t *found; /* n_classified */
+	bool begun;      /* all lanes have begun or are closed: they need not be offered nothing */
 };
 
 /* One lcore's part. */
@@ -57,6 +67,7 @@ struct rx_view {
 struct rx_set {
 	unsigned n_views;
 	struct rx_view views[CONFIG_CPUS_MAX];
+	struct classify *classify[CONFIG_PORTS_MAX]; /* by port; NULL where each filter is asked */
 };
 
 /* Main thread, at start: give every queue its lcore and its lane slot. */

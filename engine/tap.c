@@ -23,6 +23,7 @@
 static unsigned slots_mark(const struct tap_spec *spec, bool *used);
 static int lanes_make(struct tap *tap, const bool *slots);
 static int lane_init(struct tap *tap, struct lane *lane, unsigned slot);
+static void lane_feed(struct tap *tap, struct lane *lane);
 static bool direction_known(const struct tap *tap, unsigned slot);
 
 struct tap *tap_new(const struct tap_spec *spec, struct err *err)
@@ -160,6 +161,11 @@ void tap_change(
 			__ATOMIC_RELAXED);
 	__atomic_store_n(&tap->spec.sample_n, sample_n, __ATOMIC_RELAXED);
 	__atomic_store_n(&tap->spec.sample_mode, sample_mode, __ATOMIC_RELEASE);
+}
+
+enum filter_engine tap_filter_engine(const struct tap *tap)
+{
+	return tap->classified ? FILTER_ENGINE_CLASSIFIER : filter_engine(tap->spec.filter);
 }
 
 bool tap_drained(const struct tap *tap)
@@ -308,12 +314,25 @@ static int lane_init(struct tap *tap, struct lane *lane, unsigned slot)
 	lane->slot = slot;
 	lane->writer = writer_choose();
 	lane->direction_known = direction_known(tap, slot);
+	lane_feed(tap, lane);
 	lane->file.fd = -1;
 	lane->queue_end = &lane->queue;
 	lane->writes_end = &lane->writes;
 	sample_init(&lane->sample, rte_rdtsc() + slot);
 	lane->tail = aligned_alloc(64, BLOCK_PAGE);
 	return lane->tail != NULL ? 0 : -ENOMEM;
+}
+
+/* Where the packets are counted that the tap's ports bring for this lane. */
+static void lane_feed(struct tap *tap, struct lane *lane)
+{
+	for (unsigned i = 0; i < tap->spec.n_ports; i++) {
+		const struct port *port = engine_port(tap->spec.ports[i]);
+
+		for (unsigned q = 0; q < port->n_queues; q++)
+			if (port->queues[q].lane_slot == lane->slot)
+				lane->matched[i] = port->queues[q].slot_matched;
+	}
 }
 
 /* A slot has one port that tells the direction, or only ports that do not. */

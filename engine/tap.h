@@ -117,6 +117,9 @@ void tap_end_raise(struct tap *tap, enum end_reason reason);
  */
 int tap_limits_set(struct tap *tap, uint64_t limit_packets, uint64_t limit_ns);
 
+/* Control thread. What evaluates the filter, or did until the end: it depends on the other taps. */
+enum filter_engine tap_filter_engine(const struct tap *tap);
+
 /* Any thread. All lanes settled: nothing in flight, counters frozen, file length final. */
 bool tap_drained(const struct tap *tap);
 

@@ -757,6 +757,50 @@ static void what_filter_and_sampler_leave_out_is_counted(void **state)
 	bench_free(bench);
 }
 
+/* Two ports feed the lane; what they polled before it joined or after its end is not its own. */
+static void what_was_not_offered_is_caught_up_with(void **state)
+{
+	struct bench *bench = bench_new(1, 1);
+	struct lane *lane = &bench->lanes[0];
+	uint64_t matched[2] = {1000, 500};
+	struct burst burst;
+
+	lane->matched[0] = &matched[0];
+	lane->matched[2] = &matched[1];
+	lane_join(lane);
+	lane_catch_up(lane);
+	assert_int_equal(lane->offered, 0);
+	matched[0] += 64;
+	matched[1] += 3;
+	lane_join(lane);
+	lane_catch_up(lane);
+	assert_int_equal(lane->offered, 67);
+	assert_int_equal(lane->filtered, 67);
+
+	/* 128 packets passed by, then a burst of which it wants half. */
+	burst_fill(&burst, 64, 60, 0, T0);
+	matched[0] += 128 + 64;
+	lane_catch_up_to(lane, 0, 64);
+	assert_int_equal(lane->offered, 67 + 128);
+	assert_int_equal(lane->filtered, 67 + 128);
+	lane_offer(lane, &burst, 0x5555555555555555, 0, 0);
+	lane_catch_up(lane);
+	assert_int_equal(lane->offered, 67 + 128 + 64);
+	assert_int_equal(lane->filtered, 67 + 128 + 32);
+	burst_clear(&burst);
+
+	/* What came before the end counts, what comes after it doesn't. */
+	matched[1] += 7;
+	bench_end(bench);
+	assert_int_equal(lane->offered, 67 + 128 + 64 + 7);
+	matched[0] += 64;
+	lane_catch_up(lane);
+	assert_int_equal(lane->offered, 67 + 128 + 64 + 7);
+	assert_int_equal(lane->filtered, 67 + 128 + 32 + 7);
+	bench_balances(bench);
+	bench_free(bench);
+}
+
 static void nothing_comes_after_the_end(void **state)
 {
 	struct bench *bench = bench_new(1, 1);
@@ -1005,6 +1049,7 @@ int main(void)
 		cmocka_unit_test(stamps_never_go_back),
 		cmocka_unit_test(an_empty_frame_is_a_packet_too),
 		cmocka_unit_test(what_filter_and_sampler_leave_out_is_counted),
+		cmocka_unit_test(what_was_not_offered_is_caught_up_with),
 		cmocka_unit_test(nothing_comes_after_the_end),
 		cmocka_unit_test(a_slow_writer_costs_packets_but_no_truth),
 		cmocka_unit_test(every_way_gives_what_the_general_one_gives),

@@ -156,7 +156,7 @@ static void every_word_comes_back(void **state)
 		session->sample_mode = i % 4;
 		session->direction = i % 3;
 		session->output = i % 2;
-		session->filter_engine = i % 3;
+		session->filter_engine = i % FILTER_ENGINES;
 		what_is_printed_is_parsed(session);
 	}
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <rte_mbuf.h>
 
 #include "eal_fixture.h"
 #include "engine/engine.h"
@@ -301,6 +302,89 @@ static void taps_are_grouped_by_port_and_filter(void **state)
 	filter_put(again);
 }
 
+/* src host 10.0.0.n, and nothing but that. */
+static struct filter *filter_host(uint32_t n)
+{
+	struct filter_code code = {.n = 6,
+		.insn = {{.code = 0x28, .k = 12}, {.code = 0x15, .jf = 3, .k = 0x800},
+			{.code = 0x20, .k = 26}, {.code = 0x15, .jf = 1, .k = 0x0a000000 + n},
+			{.code = 6, .k = 1}, {.code = 6, .k = 0}}};
+	struct err err;
+	struct filter *filter = filter_new(&code, &err);
+
+	assert_non_null(filter);
+	return filter;
+}
+
+static void many_filters_are_looked_up_together(void **state)
+{
+	enum { N = CLASSIFY_FILTERS_MIN + 2 };
+	struct tap *taps[N];
+	const struct rx_poll *poll;
+
+	/* The last two are of other kinds; one filter has two taps. */
+	for (unsigned i = 0; i < N; i++) {
+		struct filter *filter = i < N - 2    ? filter_host(i)
+					: i == N - 2 ? filter_returning(1)
+						     : filter_host(0);
+
+		taps[i] = tap_make(1, 0, 0, filter);
+		rx_set_tap_add(taps[i]);
+		filter_put(filter);
+	}
+	rx_set_poll(&ports[0], true);
+	publish();
+	for (unsigned rx = 0; rx < 2; rx++) {
+		poll = &rx_set_view(rx)->polls[0];
+		assert_int_equal(poll->n_classified, N - 2);
+		assert_int_equal(poll->n_groups, N - 1);
+		assert_int_equal(classify_filters(poll->classify), N - 2);
+		for (unsigned i = 0; i < N; i++)
+			assert_int_equal(
+				group_of(rx_set_view(rx), poll->queue, taps[i]) - poll->groups <
+					poll->n_classified,
+				i != N - 2);
+		/* Each group under its number. */
+		for (unsigned g = 0; g < poll->n_classified; g++) {
+			uint8_t frame[60] = {[13] = 0, [12] = 8, [14] = 0x45, [26] = 10};
+			struct rte_mbuf mbuf = {.buf_addr = frame,
+				.data_len = sizeof(frame),
+				.pkt_len = sizeof(frame),
+				.nb_segs = 1};
+			struct rte_mbuf *pkt = &mbuf;
+			unsigned n_hits = 0;
+
+			for (frame[29] = 0; frame[29] < N; frame[29]++)
+				if (filter_burst(poll->groups[g].filter, &pkt, 1) != 0) {
+					n_hits++;
+					assert_int_equal(classify_burst(poll->classify, &pkt, 1,
+								 poll->masks, poll->found),
+						1);
+					assert_int_equal(poll->found[0], g);
+					poll->masks[g] = 0;
+				}
+			assert_int_equal(n_hits, 1);
+		}
+	}
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(tap_filter_engine(taps[i]),
+			i != N - 2 ? FILTER_ENGINE_CLASSIFIER : FILTER_ENGINE_JIT);
+
+	/* One less, and each is asked by itself; the one that ended keeps what it had. */
+	rx_set_tap_end(taps[1]);
+	publish();
+	assert_int_equal(rx_set_view(0)->polls[0].n_classified, 0);
+	assert_int_equal(rx_set_view(0)->polls[0].n_groups, N - 2);
+	assert_int_equal(tap_filter_engine(taps[0]), FILTER_ENGINE_JIT);
+	assert_int_equal(tap_filter_engine(taps[1]), FILTER_ENGINE_CLASSIFIER);
+	for (unsigned i = 0; i < N; i++)
+		rx_set_tap_remove(taps[i]);
+	publish();
+	rx_set_fini();
+	for (unsigned i = 0; i < N; i++)
+		tap_free(taps[i]);
+}
+
 static void a_tap_ends_in_two_sets(void **state)
 {
 	struct tap *tap = tap_make(1, 0, 0, NULL), *other = tap_make(1, 0, 0, NULL);
@@ -487,6 +571,7 @@ int main(void)
 		TEST(a_tap_has_a_lane_for_each_slot),
 		TEST(a_port_is_polled_only_when_asked_for),
 		TEST(taps_are_grouped_by_port_and_filter),
+		TEST(many_filters_are_looked_up_together),
 		TEST(a_tap_ends_in_two_sets),
 		TEST(more_lanes_than_blocks_allow_are_refused),
 		TEST(an_old_set_waits_for_the_lcore),
