@@ -83,7 +83,8 @@ class Bench:
     def cap(self, case):
         """How large a trial's file may become."""
         free = self.machine.free_bytes(case.sink)
-        return int(free * (MEMORY_PART if case.sink == "memory" else 0.8))
+        most = int(free * (MEMORY_PART if case.sink == "memory" else 0.8))
+        return min(most, case.options.get("file_bytes", most))
 
     def check(self, paths, case, strict=True):
         """What perf-check finds in the files. Not strict: where one breaks off, what is before that

@@ -193,8 +193,11 @@ class Numbers:
         return a / b if a is not None and b else None
 
     def of_ceiling(self, case, who, metric):
-        a, b = self.median(case, who, metric), self.median("ceiling-disk", "raw-fresh", metric)
-        return a / b if a is not None and b else None
+        """Against the better of a new file and a spare: which of the two a capture gets is its luck."""
+        a = self.median(case, who, metric)
+        raw = [self.median("ceiling-disk", name, metric) for name in ("raw-fresh", "raw-spare")]
+        raw = [value for value in raw if value]
+        return a / max(raw) if a is not None and raw else None
 
     def of(self, case, who):
         return [t for t in self.trials
