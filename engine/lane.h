@@ -18,6 +18,7 @@
 
 #include "engine/block.h"
 #include "engine/limit.h"
+#include "engine/mirror.h"
 #include "engine/port.h"
 #include "engine/sample.h"
 #include "engine/sink.h"
@@ -89,6 +90,8 @@ struct lane {
 	bool ended;          /* END was received */
 	bool listed;
 	struct lane *list_next; /* the writer's list of lanes with work */
+
+	struct mirror mirror; /* who writes what stands there */
 
 	struct block end; /* the END message */
 };

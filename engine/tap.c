@@ -70,6 +70,7 @@ void tap_free(struct tap *tap)
 		return;
 	for (unsigned i = 0; tap->lanes != NULL && i < tap->n_lanes; i++) {
 		free(tap->lanes[i].tail);
+		mirror_fini(&tap->lanes[i].mirror);
 		if (tap->lanes[i].home != NULL)
 			block_lane_release(tap->lanes[i].home);
 	}
@@ -98,6 +99,12 @@ void tap_lane_sink(struct tap *tap, unsigned index, int fd, bool direct, const v
 	lane->whole_end = header_len;
 	lane->whole_written = header_len;
 	lane->submitted_bytes = header_len;
+	mirror_init(&lane->mirror, header_len);
+}
+
+struct mirror *tap_mirror(struct tap *tap, unsigned lane)
+{
+	return &tap->lanes[lane].mirror;
 }
 
 enum end_reason tap_end_reason(const struct tap *tap)

@@ -82,6 +82,7 @@ struct tap_interface {
 	uint64_t tail_gap; /* of dropped: after the interface's last packet; valid once drained */
 };
 
+struct mirror;
 struct tap;
 
 /* Control thread. NULL with err (ENOSPC: more lanes than blocks allow, field
@@ -102,6 +103,9 @@ unsigned tap_lanes(const struct tap *tap);
  */
 void tap_lane_sink(struct tap *tap, unsigned lane, int fd, bool direct, const void *header,
 	uint64_t header_len);
+
+/* Control thread: where what the lane keeps can be watched; lives as long as the tap. */
+struct mirror *tap_mirror(struct tap *tap, unsigned lane);
 
 /* Any thread. END_none while nothing raised the end. */
 enum end_reason tap_end_reason(const struct tap *tap);

@@ -277,6 +277,7 @@ static void lane_enqueue(struct writer *writer, struct lane *lane, struct block 
 		lane->ended = true;
 		return;
 	}
+	mirror_block(&lane->mirror, block);
 	if (lane->queue == NULL)
 		lane->queue_since_ns = clock_monotonic_ns();
 	block->next = NULL;
