@@ -28,6 +28,7 @@
 #include "control/spare.h"
 #include "control/spare_fill.h"
 #include "control/store.h"
+#include "control/watch.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
 
@@ -63,6 +64,7 @@ int control_start(const struct config *config, struct event_base *base, struct e
 	session_init(config, base);
 	spare_init(config);
 	admission_init(config);
+	watch_init(base);
 	rc = store_open(config->storage.root, err);
 	if (rc != 0)
 		return rc;

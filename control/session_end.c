@@ -21,6 +21,7 @@
 #include "config/log.h"
 #include "control/record.h"
 #include "control/totals.h"
+#include "control/watch.h"
 #include "engine/pcapng.h"
 
 static void stop_ready(evutil_socket_t fd, short what, void *arg);
@@ -88,6 +89,7 @@ static void end_drained(struct session *session)
 
 	tap_ledger(run->tap, &session->ledger);
 	session->filter_engine = tap_filter_engine(run->tap);
+	watch_end(session);
 	session->ended_ns = tap_ended_ns(run->tap);
 	if (tap_sink_error(run->tap) != 0) {
 		char text[160];
