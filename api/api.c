@@ -12,6 +12,7 @@
 #include "api/nsx.h"
 #include "api/route.h"
 #include "api/server.h"
+#include "api/stream.h"
 
 int api_start(const struct config *config, struct event_base *base, struct err *err)
 {
@@ -28,6 +29,7 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 	route_start(config);
 	native_start(config);
 	citrix_start(config);
+	stream_start(config, base);
 	cloudflare_start(config);
 	nsx_start(config);
 	mist_start(config);
@@ -41,5 +43,6 @@ void api_stop(void)
 {
 	server_stop();
 	login_stop();
+	stream_stop();
 	auth_stop();
 }

@@ -11,9 +11,12 @@
 #include "config/log.h"
 #include "control/session.h"
 #include "api/download.h"
+#include "api/live.h"
 #include "api/metrics.h"
 #include "api/native_json.h"
+#include "api/packets.h"
 #include "api/server.h"
+#include "api/stream.h"
 
 #define LIST_LIMIT     100
 #define LIST_LIMIT_MAX 1000
@@ -27,6 +30,8 @@ static void capture_stop(struct request *request);
 static void capture_change(struct request *request);
 static void capture_delete(struct request *request);
 static void capture_download(struct request *request);
+static void capture_packets(struct request *request);
+static void capture_live(struct request *request);
 static void ports_show(struct request *request);
 static void status_show(struct request *request);
 static void tokens_list(struct request *request);
@@ -44,6 +49,9 @@ static const struct route routes[] = {
 	{METHOD_POST, "/api/v1/captures/{id}/stop", ROLE_OPERATOR, capture_stop},
 	{METHOD_GET, "/api/v1/captures/{id}/download", ROLE_VIEWER, capture_download,
 		"format partial"},
+	{METHOD_GET, "/api/v1/captures/{id}/packets", ROLE_VIEWER, capture_packets, "offset limit"},
+	{METHOD_GET, "/api/v1/captures/{id}/live", ROLE_VIEWER, capture_live, "format"},
+	{METHOD_GET, "/api/v1/stream", ROLE_VIEWER, stream_handle},
 	{METHOD_GET, "/api/v1/ports", ROLE_VIEWER, ports_show},
 	{METHOD_GET, "/api/v1/status", ROLE_VIEWER, status_show},
 	{METHOD_GET, "/api/v1/tokens", ROLE_ADMIN, tokens_list},
@@ -57,7 +65,7 @@ const struct vendor native_vendor = {
 	.name = "native",
 	.routes = routes,
 	.n_routes = sizeof(routes) / sizeof(routes[0]),
-	.credentials = AUTH_BEARER,
+	.credentials = AUTH_BEARER | AUTH_PROTOCOL,
 	.error = native_error,
 	.error_type = "application/problem+json",
 	.strict = true,
@@ -369,6 +377,65 @@ static void capture_download(struct request *request)
 		err_reply(request, &err);
 	} else {
 		download_start(request, session, format);
+	}
+}
+
+/* 410, 404 and 409 for what has no packets to list. */
+static bool packets_refuse(struct request *request, const struct session_info *info)
+{
+	struct err err;
+
+	if (info->state == SESSION_deleted) {
+		err_set(&err, ENOENT, NULL, "the files were removed by retention");
+		route_error(request, 410, &err);
+	} else if (info->output == OUTPUT_NONE) {
+		err_set(&err, ENOENT, NULL, "a capture with output none has no file");
+		err_reply(request, &err);
+	} else if (info->state == SESSION_converting) {
+		err_set(&err, EBUSY, NULL,
+			"the capture is converting; ask again when it is complete");
+		err_reply(request, &err);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static void capture_packets(struct request *request)
+{
+	struct session *session = capture_find(request);
+	struct session_info info;
+	uint64_t offset, limit;
+	struct err err;
+
+	if (session == NULL)
+		return;
+	if (request_param_number(request, "offset", 0, UINT64_MAX, 0, &offset, &err) < 0 ||
+		request_param_number(
+			request, "limit", 1, PACKETS_MAX, PACKETS_LIMIT, &limit, &err) < 0) {
+		err_reply(request, &err);
+		return;
+	}
+	session_info(session, &info);
+	if (!packets_refuse(request, &info))
+		packets_start(request, session, offset, limit);
+}
+
+static void capture_live(struct request *request)
+{
+	const char *format = request_param(request, "format");
+	struct session *session = capture_find(request);
+	struct err err;
+
+	if (session == NULL)
+		return;
+	if (format == NULL || strcmp(format, "pcapng") == 0) {
+		live_start(request, session, LIVE_PCAPNG);
+	} else if (strcmp(format, "text") == 0) {
+		live_start(request, session, LIVE_TEXT);
+	} else {
+		err_set(&err, EINVAL, "format", "must be pcapng or text, not \"%.40s\"", format);
+		err_reply(request, &err);
 	}
 }
 

@@ -424,7 +424,7 @@ static void put_count(json_t *object, const char *name, uint64_t count)
 	put(object, name, json_integer((json_int_t)count));
 }
 
-static json_t *ledger_json(const struct ledger *ledger)
+json_t *native_ledger(const struct ledger *ledger)
 {
 	static const char *const reasons[] = {
 #define X(name, help) #name,
@@ -574,7 +574,7 @@ json_t *native_capture(const struct session_info *info)
 	put(json, "started_at", time_or_null(info->started_ns));
 	put(json, "ended_at", time_or_null(info->ended_ns));
 	put_count(json, "size_bytes", info->size_bytes);
-	put(json, "ledger", ledger_json(&info->ledger));
+	put(json, "ledger", native_ledger(&info->ledger));
 	return json;
 }
 

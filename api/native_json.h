@@ -32,6 +32,7 @@ int native_token_decode(const char *body, size_t len, const struct config *confi
 	struct auth_token *token, struct err *err);
 
 json_t *native_capture(const struct session_info *info);
+json_t *native_ledger(const struct ledger *ledger);
 json_t *native_token(
 	const struct auth_token *token, const char *secret); /* secret: NULL or "" = none */
 json_t *native_ports(const struct config *config, const struct principal *who);

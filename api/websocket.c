@@ -43,6 +43,8 @@ struct websocket {
 	bool dead;      /* the connection is about to be freed */
 };
 
+static unsigned n_websockets;
+
 static int handshake_check(struct request *request, int *status, struct err *err);
 static void handshake_head(
 	const struct request *request, const char *protocol, char head[HEAD_MAX]);
@@ -51,6 +53,7 @@ static struct websocket *websocket_new(const struct websocket_ops *ops, void *ar
 static void websocket_free(struct websocket *websocket);
 static void websocket_gone(void *arg);
 static void websocket_drop(struct websocket *websocket);
+static size_t buffer_limit(void);
 static bool message_queue(
 	struct websocket *websocket, uint8_t opcode, const void *data, size_t len);
 static void queue_flush(struct websocket *websocket);
@@ -126,9 +129,9 @@ size_t websocket_room(const struct websocket *websocket)
 	const size_t used = evbuffer_get_length(bufferevent_get_output(websocket->bev)) +
 			    wslay_event_get_queued_msg_length(websocket->wslay);
 
-	if (websocket->closing || websocket->dead || used >= WEBSOCKET_BUFFER_MAX)
+	if (websocket->closing || websocket->dead || used >= buffer_limit())
 		return 0;
-	return WEBSOCKET_BUFFER_MAX - used;
+	return buffer_limit() - used;
 }
 
 void websocket_close(struct websocket *websocket, enum websocket_code code, const char *reason)
@@ -224,11 +227,13 @@ static struct websocket *websocket_new(const struct websocket_ops *ops, void *ar
 	websocket->ops = ops;
 	websocket->arg = arg;
 	websocket->heard = true;
+	n_websockets++;
 	return websocket;
 }
 
 static void websocket_free(struct websocket *websocket)
 {
+	n_websockets--;
 	wslay_event_context_free(websocket->wslay);
 	if (websocket->timer != NULL)
 		event_free(websocket->timer);
@@ -254,12 +259,21 @@ static void websocket_drop(struct websocket *websocket)
 	server_socket_close(websocket->conn);
 }
 
+static size_t buffer_limit(void)
+{
+	const size_t share = WEBSOCKET_BUFFER_SUM / n_websockets;
+
+	if (share > WEBSOCKET_BUFFER_MAX)
+		return WEBSOCKET_BUFFER_MAX;
+	return share > WEBSOCKET_BUFFER_LEAST ? share : WEBSOCKET_BUFFER_LEAST;
+}
+
 static bool message_queue(struct websocket *websocket, uint8_t opcode, const void *data, size_t len)
 {
 	const struct wslay_event_msg message = {.opcode = opcode, .msg = data, .msg_length = len};
 	const size_t room = websocket_room(websocket);
 
-	if (len > room && room != WEBSOCKET_BUFFER_MAX)
+	if (len > room && room != buffer_limit())
 		return false;
 	if (room == 0 || wslay_event_queue_msg(websocket->wslay, &message) != 0)
 		return false;
@@ -299,7 +313,7 @@ static void input_ready(struct bufferevent *bev, void *arg)
 	queue_flush(websocket);
 	finish_check(websocket);
 	if (!websocket->dead &&
-		evbuffer_get_length(bufferevent_get_output(bev)) > 2 * WEBSOCKET_BUFFER_MAX)
+		evbuffer_get_length(bufferevent_get_output(bev)) > 2 * buffer_limit())
 		bufferevent_disable(bev, EV_READ);
 }
 

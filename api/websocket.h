@@ -5,9 +5,9 @@
  * messages of at most WEBSOCKET_MESSAGE_MAX bytes, pings, orderly close. What the messages say is the
  * caller's. The only file pair that knows wslay. Control thread only.
  *
- * A peer that does not read costs at most WEBSOCKET_BUFFER_MAX bytes here: then websocket_send
- * refuses, and it is the caller who counts what it skips. A peer that is not heard of for
- * 2 * WEBSOCKET_PING_S seconds is dropped.
+ * A peer that does not read costs a bounded number of bytes, the fewer the more peers there are: then
+ * websocket_send refuses, and it is the caller who counts what it skips. A peer that is not heard of
+ * for 2 * WEBSOCKET_PING_S seconds is dropped.
  */
 #ifndef API_WEBSOCKET_H
 #define API_WEBSOCKET_H
@@ -19,9 +19,12 @@
 #include "api/request.h"
 
 #define WEBSOCKET_MESSAGE_MAX 16384 /* from the peer; more: close 1009 */
-#define WEBSOCKET_BUFFER_MAX  65536 /* to the peer and not taken by its socket */
-#define WEBSOCKET_PING_S      30
-#define WEBSOCKET_CLOSE_S     5 /* for the peer to answer a close */
+/* To a peer and not taken by its socket: its part of the sum, within these bounds. */
+#define WEBSOCKET_BUFFER_SUM   (64U << 20)
+#define WEBSOCKET_BUFFER_MAX   (1U << 20)
+#define WEBSOCKET_BUFFER_LEAST (64U << 10)
+#define WEBSOCKET_PING_S       30
+#define WEBSOCKET_CLOSE_S      5 /* for the peer to answer a close */
 
 /* Close codes that we send (RFC 6455, 7.4.1). */
 enum websocket_code {

@@ -30,6 +30,11 @@ struct download_options {
 	bool partial;
 };
 
+struct watch_options {
+	bool packets;
+	bool raw;
+};
+
 struct packets_options {
 	uint64_t offset;
 	uint64_t limit;
@@ -69,6 +74,13 @@ static const struct flag download_flags[] = {
 		"of a running capture, what there is so far"},
 	{0},
 };
+static const struct flag watch_flags[] = {
+	{0, "packets", NULL, FLAG_YES, offsetof(struct watch_options, packets),
+		"the packets, a line each, instead of the ledger"},
+	{0, "raw", NULL, FLAG_YES, offsetof(struct watch_options, raw),
+		"the packets as pcapng: sluice watch --raw ID | wireshark -k -i -"},
+	{0},
+};
 static const struct flag packets_flags[] = {
 	{0, "offset", "N", FLAG_NUMBER, offsetof(struct packets_options, offset), "skip N packets"},
 	{'n', "limit", "N", FLAG_COUNT, offsetof(struct packets_options, limit), "at most N"},
@@ -94,8 +106,8 @@ const struct command change_command = {"change", "ID", 1, 1,
 	"another name, notes, or limits while it runs", change_flags, change_run};
 const struct command stop_command = {"stop", "ID...", 1, CLIENT_WORDS_MAX,
 	"end captures; what they accepted is in their files then", no_flags, stop_run};
-const struct command watch_command = {
-	"watch", "ID", 1, 1, "the ledger, live until the capture ends", no_flags, watch_run};
+const struct command watch_command = {"watch", "ID", 1, 1,
+	"the ledger or the packets, live until the capture ends", watch_flags, watch_run};
 const struct command download_command = {
 	"download", "ID", 1, 1, "fetch a capture's file", download_flags, download_run};
 const struct command packets_command = {
@@ -331,13 +343,31 @@ static void watch_line(const json_t *capture)
 	fflush(stdout);
 }
 
+/* What the daemon sends goes out as it is. */
+static int watch_packets(struct client *client, const char *id, bool raw)
+{
+	char *path;
+	int rc;
+
+	if (raw && isatty(STDOUT_FILENO))
+		return client_fail(
+			CLIENT_USAGE, "--raw is for a pipe or a file, not for a terminal");
+	path = http_capture_path(id, raw ? "/live" : "/live?format=text");
+	rc = http_download(client, path, STDOUT_FILENO, NULL, NULL);
+	free(path);
+	return rc;
+}
+
 static int watch_run(struct client *client, const void *options, unsigned n_words, char **words)
 {
+	const struct watch_options *watch = options;
 	bool terminal = isatty(STDOUT_FILENO) && !client->json, closed = false;
 	unsigned lines = 0;
 	json_t *capture;
 	int rc;
 
+	if (watch->packets || watch->raw)
+		return watch_packets(client, words[0], watch->raw);
 	while (!closed) {
 		rc = capture_get(client, words[0], &capture);
 		if (rc != CLIENT_OK)
@@ -394,19 +424,6 @@ out:
 	return rc;
 }
 
-/* 404 to a request for packets: of a capture that is not there, or of a daemon that cannot list them. */
-static int packets_missing(struct client *client, const char *id)
-{
-	json_t *capture;
-	int rc = capture_get(client, id, &capture);
-
-	if (rc != CLIENT_OK)
-		return rc;
-	json_decref(capture);
-	return client_fail(CLIENT_REFUSED,
-		"this daemon has no packet lists yet: download the capture and read its file");
-}
-
 static int packets_run(struct client *client, const void *options, unsigned n_words, char **words)
 {
 	static const char *const titles[] = {
@@ -415,17 +432,14 @@ static int packets_run(struct client *client, const void *options, unsigned n_wo
 	char rest[80], number[TEXT_SIZE], end[128], *path;
 	json_t *answer, *packet;
 	struct table table;
-	bool missing;
 	size_t i;
 	int rc;
 
 	snprintf(rest, sizeof(rest), "/packets?offset=%" PRIu64 "&limit=%" PRIu64, packets->offset,
 		packets->limit != 0 ? packets->limit : 100);
 	path = http_capture_path(words[0], rest);
-	rc = http_get(client, path, &answer, &missing);
+	rc = http_call(client, "GET", path, NULL, &answer);
 	free(path);
-	if (missing)
-		return packets_missing(client, words[0]);
 	if (rc != CLIENT_OK)
 		return rc;
 	if (client->json) {

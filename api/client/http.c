@@ -33,7 +33,7 @@ volatile sig_atomic_t http_interrupts;
 static CURL *handle; /* one connection for all requests */
 
 static int call(struct client *client, const char *method, const char *path, const char *body,
-	json_t **out, bool *missing);
+	json_t **out);
 static int exchange(struct client *client, const char *method, const char *path, const char *body,
 	struct answer *answer, long *status);
 static struct curl_slist *headers_make(struct client *client, bool body, int *rc);
@@ -85,14 +85,9 @@ int http_call(
 		if (text == NULL)
 			return client_fail(CLIENT_USAGE, "what was given is not valid UTF-8");
 	}
-	rc = call(client, method, path, text, out, NULL);
+	rc = call(client, method, path, text, out);
 	free(text);
 	return rc;
-}
-
-int http_get(struct client *client, const char *path, json_t **out, bool *missing)
-{
-	return call(client, "GET", path, NULL, out, missing);
 }
 
 int http_download(struct client *client, const char *path, int fd, unsigned *retry_s,
@@ -145,9 +140,9 @@ void http_close(void)
 	handle = NULL;
 }
 
-/* http_call with the body as text; missing (may be NULL) as in http_get. */
-static int call(struct client *client, const char *method, const char *path, const char *body,
-	json_t **out, bool *missing)
+/* http_call with the body as text. */
+static int call(
+	struct client *client, const char *method, const char *path, const char *body, json_t **out)
 {
 	struct answer answer = {.fd = -1};
 	long status;
@@ -155,11 +150,7 @@ static int call(struct client *client, const char *method, const char *path, con
 
 	if (out != NULL)
 		*out = NULL;
-	if (missing != NULL)
-		*missing = rc == CLIENT_OK && status == 404;
-	if (missing != NULL && *missing) {
-		rc = CLIENT_REFUSED;
-	} else if (rc == CLIENT_OK && (status < 200 || status > 299)) {
+	if (rc == CLIENT_OK && (status < 200 || status > 299)) {
 		rc = problem_say(status, &answer);
 	} else if (rc == CLIENT_OK && out != NULL && answer.len > 0) {
 		*out = json_loadb(answer.text, answer.len, 0, NULL);

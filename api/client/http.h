@@ -25,10 +25,6 @@ void http_interrupts_catch(void);
 int http_call(
 	struct client *client, const char *method, const char *path, json_t *body, json_t **out);
 
-/* The same for a GET of what the daemon may not have: when it answers 404 nothing is said and *missing
- * is true; the code is CLIENT_REFUSED then. */
-int http_get(struct client *client, const char *path, json_t **out, bool *missing);
-
 /*
  * The same for a GET whose body goes to fd. *retry_s (may be NULL): when the server says "not yet"
  * (409 with Retry-After) nothing is said, *retry_s is how long to wait, and the code is

@@ -41,7 +41,8 @@ class Fake:
         self.converting_seconds = 0.2  # how long after its end a capture is not closed yet
         self.final = ledger(offered=100, filtered=40, accepted=60, written=60, durable=60)
         self.fail = False  # captures end as failed
-        self.packets = None  # of every capture; None: a daemon that cannot list them
+        self.packets = []  # of every capture
+        self.live = b""
         self.stop_seconds = 0.0  # how long a stop request takes
         fake = self
 
@@ -158,7 +159,9 @@ class Fake:
             if shown["state"] not in ("complete", "failed") and "partial" not in query:
                 return self.problem(handler, 409, "the capture is not closed", [("Retry-After", "1")])
             return self.reply(handler, 200, FILE, kind="application/x-pcapng")
-        if words[1] == "packets" and self.packets is not None:
+        if words[1] == "live":
+            return self.reply(handler, 200, self.live, kind="application/octet-stream")
+        if words[1] == "packets":
             return self.reply(handler, 200, {"total": len(self.packets), "packets": self.packets})
         return self.problem(handler, 404, "no such path")
 

@@ -223,7 +223,7 @@ def test_progress_on_a_terminal(fake, tmp_path):
     (["start", "--frobnicate"], "frobnicate"),
     (["start", "-w"], "requires an argument"),
     (["show"], "usage: sluice show ID..."),
-    (["watch", "a", "b"], "usage: sluice watch ID"),
+    (["watch", "a", "b"], "usage: sluice watch [flags] ID"),
     (["list", "x"], "usage: sluice list"),
     (["token", "add"], "allowed: list, add NAME"),
     (["token", "add", "x"], "--role is missing"),
@@ -375,12 +375,6 @@ def test_download_to_a_full_disk(fake, sluice):
     assert b"No space left" in sluice("download", next(iter(fake.captures)), "-w", "/dev/full", code=1).stderr
 
 
-def test_packets_of_a_daemon_without_them(fake, sluice):
-    capture = fake.add()
-    assert sluice("packets", capture["id"], code=1).stderr == \
-        b"sluice: this daemon has no packet lists yet: download the capture and read its file\n"
-
-
 def test_packets_are_a_table(fake, sluice):
     capture = fake.add()
     fake.packets = [
@@ -394,6 +388,16 @@ def test_packets_are_a_table(fake, sluice):
     assert fake.requests[-1][2] == "offset=0&limit=2" and len(lines) == 3
     assert lines[1].split()[2:] == ["10.0.0.1.1024", "10.0.0.2.443", "TCP", "1,514", "SYN"]
     assert lines[2].split()[2:] == ["02:00:00:00:00:01", "02:00:00:00:00:02", "ARP", "60"]
+
+
+def test_watch_packets_and_raw_go_out_as_they_come(fake, sluice):
+    capture = fake.add()
+    fake.live = b"2026-11-20T22:00:00.000000000Z ARP, Request who-has 10.0.0.2 tell 10.0.0.1, length 28\n"
+    assert sluice("watch", "--packets", capture["id"]).stdout == fake.live
+    assert fake.requests[-1][1].endswith("/live") and fake.requests[-1][2] == "format=text"
+    fake.live = bytes(range(256))
+    assert sluice("watch", "--raw", capture["id"]).stdout == fake.live
+    assert fake.requests[-1][2] == ""
 
 
 # the host

@@ -9,6 +9,7 @@
 
 #include "config/config.h"
 #include "control/session.h"
+#include "control/watch.h"
 
 /* Ports as config says; files of captures go under root. */
 void fake_start(const struct config *config, const char *root);
@@ -24,6 +25,11 @@ void fake_created_set(struct session *session, uint64_t wall_ns);
 
 /* Write a pcapng of n_packets packets as the session's file (lane < 0: the closed one). */
 void fake_file_write(struct session *session, int lane, unsigned n_packets);
+
+/* Tell whoever watches session; returns how many there are. Then: it has ended. */
+unsigned fake_watch_tell(const struct session *session, unsigned n,
+	const struct watch_packet *packets, uint64_t skipped);
+void fake_watch_end(const struct session *session);
 
 /* A spec's copy as the last session_create got it. */
 const struct session_spec *fake_spec(void);

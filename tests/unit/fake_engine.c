@@ -75,6 +75,17 @@ const char *port_direction_name(enum port_direction direction)
 	return names[direction];
 }
 
+const char *end_reason_name(enum end_reason reason)
+{
+	static const char *const names[] = {
+#define X(name) #name,
+		END_REASONS(X)
+#undef X
+	};
+
+	return names[reason];
+}
+
 const char *drop_name(enum drop drop)
 {
 	static const char *const names[] = {
