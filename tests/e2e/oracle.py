@@ -53,7 +53,8 @@ class Exchanges:
 
     def judge(self, place):
         """All that was said fits the description; place is where the judge's packages go."""
-        assert self.said, "nothing was asked"
+        if not self.said:
+            pytest.skip("nothing was asked: the tests before this one make the exchanges")
         npm_install(HERE, place)
         (place / "said.json").write_text(json.dumps(self.said), encoding="utf-8")
         done = harness.run(

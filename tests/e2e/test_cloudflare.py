@@ -12,6 +12,7 @@ import pytest
 import capcheck
 import frames
 import harness
+import oracle
 from harness import Api, replay, run, until
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
@@ -59,13 +60,23 @@ def envelope(answer, status=200):
     return body
 
 
+# What is asked and answered here; the published description has the last word.
+EXCHANGES = oracle.Exchanges("cloudflare-pcaps.openapi.json", "cloudflare.patch.json")
+
+
+def ask(daemon, method, path, body=None):
+    answer = daemon.api.request(method, path, body)
+    EXCHANGES.add(method, path, body, answer, strip="/client/v4")
+    return answer
+
+
 def create(daemon, base=SIMPLE, want=200, prefix="", **changes):
     spec = {k: v for k, v in {**base, **changes}.items() if v is not None}
-    return envelope(daemon.api.request("POST", prefix + PCAPS, spec), want)
+    return envelope(ask(daemon, "POST", prefix + PCAPS, spec), want)
 
 
 def get(daemon, id):
-    return envelope(daemon.api.request("GET", f"{PCAPS}/{id}"))["result"]
+    return envelope(ask(daemon, "GET", f"{PCAPS}/{id}"))["result"]
 
 
 def ready(daemon, id):
@@ -125,7 +136,7 @@ def test_full_and_stop(daemon):
     assert unfinished.headers["x-should-retry"] == "false"
     until("it has packets", lambda: daemon.api.capture(dashed(made["id"]))["ledger"]["accepted"])
     for _ in range(2):
-        answer = daemon.api.request("PUT", f"{PCAPS}/{made['id']}/stop")
+        answer = ask(daemon, "PUT", f"{PCAPS}/{made['id']}/stop")
         assert answer.status == 204 and answer.body == b""
     done = ready(daemon, made["id"])
     assert done["status"] == "success" and done["stop_requested"]
@@ -270,7 +281,7 @@ def test_refusals(daemon):
         assert stranger.request("GET", pcaps, headers=key).status == 200
         assert stranger.request("GET", pcaps, headers=service).status == 200
     simple = create(daemon)["result"]["id"]
-    envelope(daemon.api.request("PUT", f"{PCAPS}/{simple}/stop"), 400)
+    envelope(ask(daemon, "PUT", f"{PCAPS}/{simple}/stop"), 400)
 
 
 def test_viewer_may_look_only(daemon):
@@ -287,7 +298,7 @@ def test_viewer_may_look_only(daemon):
 
 def test_list_is_newest_first_and_short(daemon):
     ids = [create(daemon, packet_limit=1)["result"]["id"] for _ in range(55)]
-    listed = envelope(daemon.api.request("GET", PCAPS))["result"]
+    listed = envelope(ask(daemon, "GET", PCAPS))["result"]
     assert [p["id"] for p in listed] == ids[::-1][:50]
     for id in ids:
         ready(daemon, id)
@@ -368,3 +379,8 @@ def test_official_client(daemon, dir):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
+
+
+def test_the_published_description_agrees(dir):
+    """Comes last: what the tests before it asked and were answered."""
+    EXCHANGES.judge(dir / "ajv")

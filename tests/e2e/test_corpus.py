@@ -41,8 +41,20 @@ def mist_error(body):
     return None, body["detail"]
 
 
+def cloudflare_token(api):
+    return {"Authorization": f"Bearer {api.token}"}
+
+
+def cloudflare_error(body):
+    assert set(body) == {"success", "errors", "messages", "result"}, body
+    assert body["success"] is False and body["messages"] == [] and body["result"] is None
+    (error,) = body["errors"]
+    return error["code"], error["message"]
+
+
 # Per dialect: what its client always sends, and (code, message) of its error body.
 DIALECTS = {
+    "cloudflare": (cloudflare_token, cloudflare_error),
     "citrix": (citrix_login, citrix_error),
     "mist": (mist_token, mist_error),
 }
@@ -55,7 +67,14 @@ def daemon(module_dir):
     with harness.Daemon(
         {"tap0": source, "tap1": {**source, "device": source["device"].replace("pcap0", "pcap1")}},
         **{
-            "account default": {"site_id": SITE, "org_id": ORG, "ports": "*"},
+            "account default": {
+                "id": "023e105f4ecef8ad9ca31a8372d0c353",
+                "site_id": SITE,
+                "org_id": ORG,
+                "ports": "*",
+                "colo": "ord02",
+            },
+            "cloudflare": {"enabled": "yes"},
             "citrix": {"enabled": "yes", "interfaces": "MGMT=tap0, 1/2=tap1"},
             "mist": {"enabled": "yes", "devices": "5c5b35000010=tap0, 5c5b35000011=tap1"},
         },
