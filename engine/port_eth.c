@@ -9,6 +9,7 @@
 #include "engine/port.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include <rte_kvargs.h>
 #include <rte_mbuf.h>
 #include <rte_mbuf_dyn.h>
+#include <rte_prefetch.h>
 
 #include "config/log.h"
 #include "engine/clock.h"
@@ -50,6 +52,7 @@ struct eth_queue {
 	uint16_t eth_port;
 	bool by_mac;
 	bool nic_clock;
+	bool nic;
 	struct rte_ether_addr mac;
 	int stamp_offset;    /* of the mbuf field with the NIC's time */
 	uint64_t stamp_flag; /* the mbuf has it */
@@ -130,6 +133,7 @@ static int queue_setup(struct port *port, unsigned index, uint16_t descriptors,
 static void nic_clock_start(struct port *port);
 static int nic_clock_read(const struct eth_port *eth, uint64_t *ticks, uint64_t *wall_ns);
 static int on_removal(uint16_t id, enum rte_eth_event_type type, void *arg, void *ret);
+static void packets_prefetch(const struct burst *burst);
 static void stamps_spread(struct burst *burst, uint64_t before_ns, uint64_t now_ns);
 static void stamps_nic(const struct eth_queue *queue, struct burst *burst);
 static bool burst_simple(const struct burst *burst, const struct rte_mempool *pool);
@@ -249,6 +253,8 @@ static unsigned eth_rx(struct port_queue *port_queue, struct burst *burst, unsig
 	uint64_t now_tsc;
 
 	burst->n = rte_eth_rx_burst(queue->eth_port, port_queue->index, burst->pkts, max);
+	if (queue->nic)
+		packets_prefetch(burst);
 	burst->outbound = 0;
 	burst->cut = 0;
 	now_tsc = rte_rdtsc();
@@ -534,6 +540,7 @@ static int queue_setup(struct port *port, unsigned index, uint16_t descriptors,
 	*queue = (struct eth_queue){
 		.eth_port = eth->id,
 		.by_mac = port->direction == PORT_DIRECTION_BY_MAC,
+		.nic = eth->nic,
 		.stamp_offset = eth->queues[0].stamp_offset,
 		.stamp_flag = eth->queues[0].stamp_flag,
 		.clock = &eth->clock,
@@ -594,6 +601,13 @@ static int on_removal(uint16_t id, enum rte_eth_event_type type, void *arg, void
 	return 0;
 }
 
+/* What a NIC has written is in no cache of this core yet; filters and framing ask for it soon. */
+static void packets_prefetch(const struct burst *burst)
+{
+	for (unsigned i = 0; i < burst->n; i++)
+		rte_prefetch0(rte_pktmbuf_mtod(burst->pkts[i], const void *));
+}
+
 /*
  * The packets came some time between the two polls: give them evenly spaced times in it, the last
  * one now. After a long silence, or when the wall clock was stepped in between, that would be a
@@ -601,15 +615,17 @@ static int on_removal(uint16_t id, enum rte_eth_event_type type, void *arg, void
  */
 static void stamps_spread(struct burst *burst, uint64_t before_ns, uint64_t now_ns)
 {
-	uint64_t span_ns = now_ns - before_ns, step;
+	uint64_t span_ns = now_ns - before_ns, step, since = 0;
 
 	if (unlikely(span_ns > ETH_SPREAD_NS_MAX)) {
 		before_ns = now_ns;
 		span_ns = 0;
 	}
 	step = (span_ns << 24) / burst->n;
-	for (unsigned i = 0; i < burst->n; i++)
-		burst->stamp_ns[i] = before_ns + (((i + 1) * step) >> 24);
+	for (unsigned i = 0; i < burst->n; i++) {
+		since += step;
+		burst->stamp_ns[i] = before_ns + (since >> 24);
+	}
 	burst->stamp_ns[burst->n - 1] = now_ns;
 }
 
@@ -626,19 +642,24 @@ static void stamps_nic(const struct eth_queue *queue, struct burst *burst)
 	}
 }
 
+_Static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, refcnt) + 2,
+	"both counts are read as one word");
+
 /*
  * Whether all of a burst can go back to its pool as it is: no chains, clones or foreign memory. No
  * branch per packet. Against rte_pktmbuf_free_bulk alone it takes net_null from 44 to 51 Mpps.
  */
 static bool burst_simple(const struct burst *burst, const struct rte_mempool *pool)
 {
-	unsigned odd = 0;
+	uint64_t odd = 0;
 
 	for (unsigned i = 0; i < burst->n; i++) {
 		const struct rte_mbuf *pkt = burst->pkts[i];
+		uint32_t counts;
 
-		odd |= (pkt->nb_segs ^ 1) | (pkt->refcnt ^ 1) | (pkt->pool != pool) |
-		       !RTE_MBUF_DIRECT(pkt);
+		memcpy(&counts, &pkt->refcnt, sizeof(counts));
+		odd |= (counts ^ 0x00010001) | ((uintptr_t)pkt->pool ^ (uintptr_t)pool) |
+		       (pkt->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL));
 	}
 	return odd == 0;
 }
