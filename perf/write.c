@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -20,11 +21,16 @@
 
 #include <liburing.h>
 
+#include "perf/frame.h"
+
 #define DEPTH_MAX 64
 #define GROW_STEP (256ULL << 20)
 #define GROW_NEAR (8 * GROW_STEP) /* space is kept so far ahead */
 #define NS_PER_S  1000000000ULL
 #define NAP_NS    5000000
+#define EPB_BYTES 32
+#define FRAMES    1024 /* different ones */
+#define HUGE_PAGE (2ULL << 20)
 #define PAGE      4096
 
 struct writer {
@@ -34,6 +40,7 @@ struct writer {
 	uint64_t max_bytes;
 	uint64_t piece_bytes;
 	unsigned depth;
+	uint32_t frame_len;
 
 	int fd;
 	struct io_uring ring;
@@ -56,6 +63,7 @@ static int pieces_write(struct writer *writer, uint64_t began_ns);
 static bool piece_submit(struct writer *writer, unsigned slot);
 static void *space_keep(void *arg);
 static int buffers_make(struct writer *writer);
+static uint8_t *memory_map(uint64_t size_bytes);
 static uint64_t now_ns(void);
 static double cpu_seconds(void);
 
@@ -65,6 +73,7 @@ int main(int argc, char **argv)
 		.max_bytes = UINT64_MAX,
 		.piece_bytes = 4 << 20,
 		.depth = 32,
+		.frame_len = 64,
 		.fd = -1};
 	int rc;
 
@@ -91,12 +100,13 @@ static int usage(void)
 	fprintf(stderr,
 		"usage: perf-write [--strategy fresh|spare] [--seconds S] [--max BYTES] [--piece "
 		"BYTES]\n"
-		"                  [--depth N] FILE\n"
+		"                  [--depth N] [--frame BYTES] FILE\n"
 		"  spare: every block of FILE is written once before, then the file is made to "
 		"read\n"
 		"         as zero; a FILE that is --max long is taken for such a one. Needs "
 		"--max.\n"
-		"  --depth 1 to %d, --piece a multiple of %d; FILE stays\n",
+		"  --depth 1 to %d, --piece a multiple of %d, --frame bytes of the frames (64)\n"
+		"  FILE stays\n",
 		DEPTH_MAX, PAGE);
 	return 2;
 }
@@ -116,6 +126,8 @@ static int options_read(struct writer *writer, int argc, char **argv)
 			writer->max_bytes = strtoull(value, NULL, 10);
 		else if (strcmp(argv[i], "--piece") == 0)
 			writer->piece_bytes = strtoull(value, NULL, 10);
+		else if (strcmp(argv[i], "--frame") == 0)
+			writer->frame_len = strtoul(value, NULL, 10);
 		else if (strcmp(argv[i], "--depth") == 0)
 			writer->depth = strtoul(value, NULL, 10);
 		else
@@ -123,28 +135,52 @@ static int options_read(struct writer *writer, int argc, char **argv)
 	}
 	if (i + 1 != argc || writer->depth == 0 || writer->depth > DEPTH_MAX ||
 		writer->piece_bytes == 0 || writer->piece_bytes % PAGE != 0 ||
+		writer->frame_len < FRAME_MIN || writer->frame_len > FRAME_MAX ||
 		writer->seconds <= 0 || (writer->spare && writer->max_bytes == UINT64_MAX))
 		return -EINVAL;
 	writer->path = argv[i];
 	return 0;
 }
 
-/* Random bytes: a disk that compresses shall have no use of it. */
+/* What captures write, because there are disks that look at it: numbered frames in packet blocks. */
 static int buffers_make(struct writer *writer)
 {
-	uint64_t dice = 88172645463325252ULL;
+	const uint32_t block_len = EPB_BYTES + (writer->frame_len + 3) / 4 * 4;
+	uint8_t *memory = memory_map(writer->depth * writer->piece_bytes);
+	uint64_t number = 0;
 
+	if (memory == NULL)
+		return -ENOMEM;
 	for (unsigned i = 0; i < writer->depth; i++) {
-		if (posix_memalign((void **)&writer->buffers[i], PAGE, writer->piece_bytes) != 0)
-			return -ENOMEM;
-		for (uint64_t at = 0; at < writer->piece_bytes; at += sizeof(dice)) {
-			dice ^= dice << 13;
-			dice ^= dice >> 7;
-			dice ^= dice << 17;
-			memcpy(writer->buffers[i] + at, &dice, sizeof(dice));
+		uint8_t *at = memory + i * writer->piece_bytes, *end = at + writer->piece_bytes;
+
+		writer->buffers[i] = at;
+		for (; at + block_len <= end; at += block_len, number++) {
+			const uint32_t head[7] = {6, block_len, 0, 0x18000000, number * 27,
+				writer->frame_len, writer->frame_len};
+
+			memcpy(at, head, sizeof(head));
+			frame_make(at + sizeof(head), writer->frame_len, 0, number % FRAMES);
+			memcpy(at + block_len - sizeof(block_len), &block_len, sizeof(block_len));
 		}
 	}
 	return 0;
+}
+
+/* On hugepages, as blocks are: from small pages a large write is a long list of pieces for the device. */
+static uint8_t *memory_map(uint64_t size_bytes)
+{
+	const uint64_t size = (size_bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+	const int protection = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	uint8_t *memory = mmap(NULL, size, protection, flags | MAP_HUGETLB, -1, 0);
+
+	if (memory != MAP_FAILED)
+		return memory;
+	if (posix_memalign((void **)&memory, HUGE_PAGE, size) != 0)
+		return NULL;
+	madvise(memory, size, MADV_HUGEPAGE);
+	memset(memory, 0, size);
+	return memory;
 }
 
 static int spare_make(struct writer *writer)
