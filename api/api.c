@@ -43,6 +43,7 @@ void api_stop(void)
 {
 	server_stop();
 	login_stop();
+	mist_stop();
 	stream_stop();
 	auth_stop();
 }

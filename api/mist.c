@@ -12,6 +12,7 @@
 #include "config/log.h"
 #include "api/download.h"
 #include "api/mist_json.h"
+#include "api/mist_stream.h"
 #include "api/native_json.h"
 #include "api/rfc3339.h"
 #include "api/server.h"
@@ -43,6 +44,7 @@ static const struct route routes[] = {
 	BOTH(METHOD_GET, "/pcaps/capture", ROLE_VIEWER, capture_show),
 	BOTH(METHOD_DELETE, "/pcaps/capture", ROLE_OPERATOR, capture_stop),
 	{METHOD_PUT, "/api/v1/sites/{id}/pcaps/{pcap}", ROLE_OPERATOR, notes_change},
+	{METHOD_GET, "/api-ws/v1/stream", ROLE_VIEWER, mist_stream_open},
 	/* The signature is the credential. */
 	BOTH(METHOD_GET, "/pcaps/{pcap}/download", ROLE_NONE, link_follow),
 };
@@ -60,6 +62,12 @@ const struct vendor mist_vendor = {
 void mist_start(const struct config *config)
 {
 	mist_config = config;
+	mist_stream_start(config);
+}
+
+void mist_stop(void)
+{
+	mist_stream_stop();
 }
 
 bool mist_enabled(const struct config *config)
@@ -189,6 +197,7 @@ static void capture_start(struct request *request)
 		mist_spec(&capture, &spec);
 		spec.account = account->name;
 		spec.owner = request->who.name;
+		spec.begins = mist_stream_feed;
 		session_create(&spec, capture_started, request);
 	}
 	mist_capture_release(&capture);

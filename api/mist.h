@@ -17,6 +17,8 @@
 extern const struct vendor mist_vendor;
 
 void mist_start(const struct config *config);
+/* Connections are closed before. */
+void mist_stop(void);
 bool mist_enabled(const struct config *config);
 
 /* The account that a site's (or an organisation's) id in a path stands for, if who may see it. */

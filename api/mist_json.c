@@ -824,6 +824,12 @@ bool mist_format_is_pcap(const struct session_info *info)
 	return vendor_says(info, "format", "pcap");
 }
 
+bool mist_type_is_wired(const struct session_info *info)
+{
+	return vendor_says(info, "type", type_words[MIST_WIRED]) ||
+	       vendor_says(info, "type", type_words[MIST_CLIENT]);
+}
+
 bool mist_client_is(const struct session_info *info, const char mac[MIST_MAC_SIZE])
 {
 	return vendor_says(info, "client_mac", mac);

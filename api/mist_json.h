@@ -66,6 +66,7 @@ void mist_port_mac(const struct config *config, const char *port, char mac[MIST_
 /* Members of a session's vendor text. */
 bool mist_organisation(const struct session_info *info);
 bool mist_format_is_pcap(const struct session_info *info);
+bool mist_type_is_wired(const struct session_info *info); /* or client */
 bool mist_client_is(const struct session_info *info, const char mac[MIST_MAC_SIZE]);
 
 /* The answers. url: a signed link, NULL while there is no file. */

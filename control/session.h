@@ -55,6 +55,8 @@ enum session_dialect {
 
 enum session_output { OUTPUT_FILE, OUTPUT_NONE };
 
+struct session;
+
 /* What a user asked for. Strings are the caller's; session_create copies what it keeps. */
 struct session_spec {
 	const char *name;    /* NULL or "" = none */
@@ -78,7 +80,9 @@ struct session_spec {
 	uint64_t expected_packets; /* a second; 0 = not said */
 	enum session_output output;
 	struct uuid replaces; /* deleted once this one has a packet; all zero = none */
-	const char *vendor;   /* the dialect's own JSON object as text, kept with the record; NULL =
+	/* Called when it runs, before it can take a packet: the place to watch it from. NULL: nothing. */
+	void (*begins)(struct session *session);
+	const char *vendor; /* the dialect's own JSON object as text, kept with the record; NULL =
 			       none */
 };
 

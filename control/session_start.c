@@ -63,6 +63,7 @@ struct session *session_start_new(const struct session_spec *spec)
 		session_free(session);
 		return NULL;
 	}
+	session->run->begins = spec->begins;
 	session->dialect = spec->dialect;
 	session->n_ports = spec->n_ports;
 	for (unsigned i = 0; i < spec->n_ports; i++) {
@@ -286,6 +287,8 @@ static void start_publish(struct session *session)
 	run->start_ns = clock_monotonic_ns();
 	session_time_set(session);
 	session_state_set(session, SESSION_running);
+	if (run->begins != NULL)
+		run->begins(session);
 }
 
 void session_time_set(struct session *session)

@@ -55,6 +55,7 @@ struct session_run {
 	int finish_rc;
 	struct capture *capture; /* NULL for output none */
 	struct session_waiter *started;
+	void (*begins)(struct session *session);
 	uint64_t port_offered[CONFIG_PORTS_MAX]; /* the ports' counters at the start */
 	uint64_t port_missed[CONFIG_PORTS_MAX];
 	struct admission_rate rate;

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "api/mist_json.h"
+#include "api/mist_message.h"
 #include "fake.h"
 
 #define A   "5c5b35000010"
@@ -266,6 +267,71 @@ static void sessions_become_objects(void **state)
 	mist_capture_release(&capture);
 }
 
+static const uint8_t frame[] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x81, 0, 0, 42, 8, 0, 0x45, 0,
+	0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 53, 0x30, 0x39, 0, 8, 0, 0};
+
+static void packets_become_messages(void **state)
+{
+	static const char *const parts[] = {
+		",\"pcap_dict\":{\"src_mac\":\"02:00:00:00:00:02\",\"dst_mac\":"
+		"\"02:00:00:00:00:01\",\"vlan\":42,\"src_ip\":\"10.0.0.1\",\"dst_ip\":"
+		"\"10.0.0.2\",\"src_port\":53,\"dst_port\":12345,\"proto\":\"UDP\",\"ap_mac\":"
+		"\"5c:5b:35:00:00:11\",\"direction\":\"tx\",\"timestamp\":1700000000,\"length\":"
+		"159.0,\"interface\":\"wired\",\"info\":\"1700000000.123456 ",
+		"\\n\"},\"pcap_raw\":\"1MOyoQIABAAAAAAAAAAAAP//AAABAAAAAPFTZUDiAQAuAAAAnwAAAA",
+		"\"}}",
+	};
+	struct mist_packet packet = {
+		.time_ns = 1700000000123456789ULL,
+		.interface = 0,
+		.flags = 2,
+		.cap_len = sizeof(frame),
+		.orig_len = 159,
+		.data = frame,
+	};
+	struct session_info info = {.n_ports = 1, .ports = {"tap1"}};
+	struct mist_source source;
+	char *text, *at;
+
+	info.vendor = "{\"scope\":\"site\",\"type\":\"wired\"}";
+	mist_source_read(&info, &config, &source);
+	at = text = mist_message(&source, &packet);
+	assert_int_equal(strncmp(text, parts[0], strlen(parts[0])), 0);
+	for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		at = strstr(at, parts[i]);
+		if (at == NULL)
+			fail_msg("%s lacks %s", text, parts[i]);
+		at += strlen(parts[i]);
+	}
+	assert_string_equal(at, "");
+	free(text);
+
+	info.vendor = "{\"scope\":\"org\",\"type\":\"mxedge\"}";
+	mist_source_read(&info, &config, &source);
+	packet.flags = 1;
+	packet.cap_len = 10; /* not even two addresses */
+	text = mist_message(&source, &packet);
+	assert_non_null(strstr(text, "\"mxedge_id\":\"00000000-0000-0000-1000-5c5b35000011\""));
+	assert_non_null(strstr(text, "\"protocol\":"));
+	assert_non_null(strstr(text, "\"direction\":\"rx\""));
+	assert_non_null(strstr(text, "\"interface\":\"tap1\""));
+	assert_non_null(strstr(text, "\"src_mac\":null"));
+	free(text);
+}
+
+static void flags_are_found_in_a_block(void **state)
+{
+	static const uint32_t with[] = {
+		6, 0, 0, 0, 0, 5, 5, 0x44332211, 0x55, 0x00040004, 9, 0x00040002, 2, 0, 0};
+	static const uint32_t without[] = {6, 0, 0, 0, 0, 5, 5, 0x44332211, 0x55, 0};
+
+	assert_int_equal(mist_block_flags((const uint8_t *)with, sizeof(with)), 2);
+	assert_int_equal(mist_block_flags((const uint8_t *)without, sizeof(without)), 0);
+	/* Nothing is believed that reaches over the end. */
+	for (uint32_t len = 0; len < sizeof(with); len += 4)
+		mist_block_flags((const uint8_t *)with, len);
+}
+
 static void errors_say_what_the_vendor_says(void **state)
 {
 	struct err err = {.code = EINVAL, .field = "filter", .text = "syntax error"};
@@ -287,6 +353,8 @@ int main(void)
 		cmocka_unit_test(bad_members_are_named),
 		cmocka_unit_test(ranges_of_time_are_understood),
 		cmocka_unit_test(sessions_become_objects),
+		cmocka_unit_test(packets_become_messages),
+		cmocka_unit_test(flags_are_found_in_a_block),
 		cmocka_unit_test(errors_say_what_the_vendor_says),
 	};
 	int rc;
