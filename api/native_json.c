@@ -695,10 +695,11 @@ static json_t *lcores_json(const struct engine_status *engine)
 
 static json_t *ceiling_json(const struct ceiling *ceiling)
 {
-	json_t *json = json_object();
+	json_t *json;
 
 	if (ceiling == NULL)
 		return json_null();
+	json = json_object();
 	put_count(json, "touched_bytes_per_second", ceiling->touched_bytes_per_s);
 	put_count(json, "fresh_bytes_per_second", ceiling->fresh_bytes_per_s);
 	put_count(json, "write_bytes", ceiling->write_bytes);
