@@ -423,7 +423,8 @@ static void wslay_message(
 		wslay_event_set_error(wslay, WSLAY_ERR_NOMEM);
 		return;
 	}
-	memcpy(text, msg->msg, msg->msg_length);
+	if (msg->msg_length > 0)
+		memcpy(text, msg->msg, msg->msg_length);
 	text[msg->msg_length] = '\0';
 	websocket->ops->message(
 		websocket->arg, msg->opcode == WSLAY_TEXT_FRAME, text, msg->msg_length);
