@@ -212,6 +212,8 @@ static void sound(const struct packet_summary *summary)
 	assert_true(info_len > 0 && info_len < PACKET_INFO_MAX);
 	for (size_t i = 0; i < info_len; i++)
 		assert_true(summary->info[i] >= ' ' && summary->info[i] <= '~');
+	/* JSON is made of it as it is. */
+	assert_null(strpbrk(summary->info, "\"\\"));
 	assert_true(strnlen(summary->outer.protocol, PACKET_PROTOCOL_MAX) < PACKET_PROTOCOL_MAX);
 	assert_true(strnlen(summary->inner.protocol, PACKET_PROTOCOL_MAX) < PACKET_PROTOCOL_MAX);
 	assert_true(summary->outer.n_vlans <= PACKET_VLANS_MAX);
