@@ -235,11 +235,15 @@ static bool object_has(const json_t *object, const struct term *term)
 	const char *field = term->field;
 
 	while (object != NULL && *field != '\0') {
+		const size_t len = strcspn(field, ".");
 		char name[TERM_MAX];
 
-		snprintf(name, sizeof(name), "%.*s", (int)strcspn(field, "."), field);
+		if (len >= sizeof(name))
+			return false;
+		memcpy(name, field, len);
+		name[len] = '\0';
 		object = json_object_get(object, name);
-		field += strcspn(field, ".");
+		field += len;
 		field += *field == '.';
 	}
 	return json_is_string(object) && strcmp(json_string_value(object), term->value) == 0;
