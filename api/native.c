@@ -362,7 +362,7 @@ static void capture_download(struct request *request)
 	if (info.state == SESSION_deleted) {
 		err_set(&err, ENOENT, NULL, "the files were removed by retention");
 		route_error(request, 410, &err);
-	} else if (info.output == OUTPUT_NONE) {
+	} else if (info.output != OUTPUT_FILE) {
 		err_set(&err, ENOENT, NULL, "a capture with output none has no file");
 		err_reply(request, &err);
 	} else if (info.state == SESSION_converting) {

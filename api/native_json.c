@@ -37,7 +37,9 @@ struct native_expected {
 };
 
 struct native_output {
-	unsigned type;
+	unsigned type, encapsulation;
+	const char *address;
+	uint64_t port;
 };
 
 struct native_request {
@@ -55,7 +57,13 @@ struct native_request {
 /* In the order of enum sample_mode, enum direction and enum session_output. */
 static const char *const sample_words[] = {"none", "every", "random", "flow", NULL};
 static const char *const direction_words[] = {"both", "in", "out", NULL};
-static const char *const output_words[] = {"file", "none", NULL};
+static const char *const output_words[] = {"file", "none", "stream", NULL};
+static const char *const encapsulation_words[] = {
+#define X(name, port, help) #name,
+	STREAM_ENCAPSULATIONS(X)
+#undef X
+		NULL,
+};
 
 static const struct json_field sampling_fields[] = {
 	{"mode", JSON_KIND_WORD, offsetof(struct native_sampling, mode), .words = sample_words,
@@ -91,6 +99,12 @@ static const struct json_shape expected_shape = {JSON_SHAPE_FIELDS(expected_fiel
 static const struct json_field output_fields[] = {
 	{"type", JSON_KIND_WORD, offsetof(struct native_output, type), .words = output_words,
 		.required = true, .help = "where the packets go"},
+	{"address", JSON_KIND_TEXT, offsetof(struct native_output, address), .max = 45,
+		.help = "IPv4 or IPv6 address that [stream] allow names"},
+	{"port", JSON_KIND_INTEGER, offsetof(struct native_output, port), .max = UINT16_MAX,
+		.help = "UDP port; 0 = the encapsulation's own"},
+	{"encapsulation", JSON_KIND_WORD, offsetof(struct native_output, encapsulation),
+		.words = encapsulation_words, .help = "what is put before each packet"},
 };
 static const struct json_shape output_shape = {JSON_SHAPE_FIELDS(output_fields)};
 
@@ -201,6 +215,9 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 		rc = json_decode(*document, &request_shape, &request, err);
 	if (rc == 0)
 		rc = sampling_check(&request.sampling, err);
+	if (rc == 0 && request.output.type != OUTPUT_STREAM &&
+		(request.output.address != NULL || request.output.port != 0))
+		rc = err_set(err, EINVAL, "output.address", "is for type stream only");
 	if (rc == 0)
 		rc = ports_decode(&request.ports, config, who, spec, err);
 	if (rc == 0 && request.replaces != NULL)
@@ -225,6 +242,9 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 	spec->expected_bytes = request.expected.bytes;
 	spec->expected_packets = request.expected.packets;
 	spec->output = request.output.type;
+	spec->stream_address = request.output.address;
+	spec->stream_port = (unsigned)request.output.port;
+	spec->encapsulation = request.output.encapsulation;
 	spec->vendor = NULL;
 	return 0;
 }
@@ -295,10 +315,10 @@ static int output_refuse_later(const json_t *document, struct err *err)
 	const char *type =
 		json_string_value(json_object_get(json_object_get(document, "output"), "type"));
 
-	if (type == NULL || (strcmp(type, "stream") != 0 && strcmp(type, "s3") != 0))
+	if (type == NULL || strcmp(type, "s3") != 0)
 		return 0;
 	return err_set(err, EINVAL, "output.type",
-		"\"%s\" is not supported by this version; allowed: file, none", type);
+		"\"%s\" is not supported by this version; allowed: file, none, stream", type);
 }
 
 /* One in one would be no sampling: who left n out meant something else. */
@@ -568,6 +588,11 @@ json_t *native_capture(const struct session_info *info)
 	put(json, "degraded", degraded_json(info));
 	put(json, "events", events_json(info->events));
 	put(output, "type", json_string(output_words[info->output]));
+	if (info->output == OUTPUT_STREAM) {
+		put(output, "address", json_text(info->stream_address));
+		put_count(output, "port", info->stream_port);
+		put(output, "encapsulation", json_string(encapsulation_words[info->encapsulation]));
+	}
 	put(json, "output", output);
 	put(json, "replaces", text_or_null(uuid_is_zero(&info->replaces) ? NULL : replaces));
 	put(json, "created_at", time_or_null(info->created_ns));

@@ -164,6 +164,11 @@ static int document_decode(const json_t *document, enum nsx_family family,
 	request->direction = create.direction == DIRECTION_INPUT    ? DIRECTION_IN
 			     : create.direction == DIRECTION_OUTPUT ? DIRECTION_OUT
 								    : DIRECTION_BOTH;
+	request->stream = create.capmode == MODE_STREAM;
+	if (request->stream)
+		snprintf(request->stream_address, sizeof(request->stream_address), "%s",
+			create.streamaddress);
+	request->stream_port = (unsigned)create.streamport;
 	request->seconds = create.capduration;
 	request->packets = create.capamount;
 	request->megabytes = create.capfilesize;
@@ -208,9 +213,12 @@ static int members_check(const struct create *create, struct err *err)
 			"%" PRIu64 " cannot be honoured: this host does not tell packets by CPU "
 			"core; leave it out or 0",
 			create->capcore);
-	if (create->capmode == MODE_STREAM)
-		return err_set(err, EINVAL, "capmode",
-			"STREAM is not supported by this version; allowed: STANDALONE");
+	if (create->capmode == MODE_STREAM && !given(create->streamaddress))
+		return err_set(err, EINVAL, "streamaddress", "is required with capmode STREAM");
+	if (create->capmode == MODE_STREAM && create->capfilesize != 0)
+		return err_set(err, EINVAL, "capfilesize",
+			"%" PRIu64 " cannot be honoured: a STREAM has no file",
+			create->capfilesize);
 	return address_check(create->streamaddress, "streamaddress", err);
 }
 
@@ -240,7 +248,12 @@ void nsx_spec(const struct nsx_request *request, struct session_spec *spec)
 	/* More than any packet has is all of it. */
 	spec->snaplen_bytes =
 		request->snaplen_bytes <= TAP_SNAPLEN_MAX ? request->snaplen_bytes : 0;
-	spec->output = OUTPUT_FILE;
+	spec->output = request->stream ? OUTPUT_STREAM : OUTPUT_FILE;
+	if (!request->stream)
+		return;
+	spec->stream_address = request->stream_address;
+	spec->stream_port = request->stream_port;
+	spec->encapsulation = STREAM_gre;
 }
 
 static void put(json_t *object, const char *name, json_t *value)
@@ -479,6 +492,9 @@ void nsx_err_rename(struct err *err)
 		{"snaplen", "capsnaplen"},
 		{"filter", "options"},
 		{"ports", "capvalue"},
+		{"output", "streamaddress"},
+		{"output.address", "streamaddress"},
+		{"output.port", "streamport"},
 	};
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)

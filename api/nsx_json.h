@@ -7,6 +7,7 @@
 #ifndef API_NSX_JSON_H
 #define API_NSX_JSON_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -22,6 +23,9 @@ struct nsx_request {
 	char filter[FILTER_EXPRESSION_MAX]; /* pcap expression; "" = everything */
 	char point[CONFIG_TEXT_MAX];        /* capvalue; "" = every port */
 	enum direction direction;
+	bool stream;
+	char stream_address[INET6_ADDRSTRLEN];
+	unsigned stream_port;
 	uint64_t seconds, packets, megabytes, rate_pps, snaplen_bytes; /* 0 = no bound */
 	json_t *echo; /* the members that are shown again; nsx_request_free */
 };

@@ -11,7 +11,7 @@
 #include "config/option.h"
 #include "config/route.h"
 
-#define OPTIONS_MAX   64
+#define OPTIONS_MAX   96
 #define INSTANCES_MAX CONFIG_ACCOUNTS_MAX
 #define SECTIONS_MAX  (16 + CONFIG_PORTS_MAX + CONFIG_ACCOUNTS_MAX)
 

@@ -101,6 +101,11 @@ struct config {
 		unsigned simple;
 	} sampling;
 	struct {
+		struct config_list allow; /* ADDRESS/BITS */
+		unsigned rate_pps;
+		unsigned source_port;
+	} stream;
+	struct {
 		bool enabled;
 		enum config_deliver deliver;
 		unsigned full_concurrent;   /* 0 = no limit */

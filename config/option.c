@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "config/network.h"
+
 struct suffix {
 	const char *text;
 	uint64_t factor;
@@ -19,7 +21,8 @@ struct suffix {
 
 typedef int option_check(const struct option *option, const void *member, struct err *err);
 static option_check check_address, check_listen, check_path, check_url, check_interface,
-	check_device, check_hex32, check_uuid, check_word, check_pairs, check_joined, check_devices;
+	check_device, check_hex32, check_uuid, check_word, check_networks, check_pairs,
+	check_joined, check_devices;
 
 const struct option option_table[] = {
 #define OPTION(section, base, member, key, kind, value, min, max, unit, check, restart, help) \
@@ -590,6 +593,19 @@ static int check_address(const struct option *option, const void *member, struct
 		inet_pton(AF_INET6, text, &address) == 1)
 		return 0;
 	return err_set(err, EINVAL, option->key, "\"%s\", allowed: an IPv4 or IPv6 address", text);
+}
+
+static int check_networks(const struct option *option, const void *member, struct err *err)
+{
+	const struct config_list *list = member;
+	struct network network;
+
+	for (unsigned i = 0; i < list->n; i++)
+		if (!network_parse(list->item[i], &network))
+			return err_set(err, EINVAL, option->key,
+				"\"%s\", allowed: networks such as 192.0.2.0/24 or 2001:db8::/32",
+				list->item[i]);
+	return 0;
 }
 
 static int check_pairs(const struct option *option, const void *member, struct err *err)

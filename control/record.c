@@ -14,6 +14,7 @@
 	X(serial)                 \
 	X(sample_n)               \
 	X(rate_pps)               \
+	X(stream_port)            \
 	X(snaplen_bytes)          \
 	X(limit_packets)          \
 	X(limit_bytes)            \
@@ -40,7 +41,8 @@
 	X(ledger.written_bytes)   \
 	X(ledger.stamps_raised)
 
-#define RECORD_TEXTS(X) X(name) X(notes) X(account) X(owner) X(filter) X(vendor) X(message)
+#define RECORD_TEXTS(X) \
+	X(name) X(notes) X(account) X(owner) X(filter) X(vendor) X(message) X(stream_address)
 
 static json_t *dropped_print(const struct ledger *ledger);
 static void dropped_parse(const json_t *object, struct ledger *ledger);
@@ -84,7 +86,7 @@ static const char *direction_word(unsigned value)
 
 static const char *output_word(unsigned value)
 {
-	static const char *const names[] = {"file", "none"};
+	static const char *const names[] = {"file", "none", "stream"};
 
 	return names[value];
 }
@@ -236,7 +238,7 @@ static int enums_parse(const json_t *json, struct session *session, struct err *
 		word_parse(json, "dialect", dialect_word, DIALECT_COUNT, &dialect, err) != 0 ||
 		word_parse(json, "sample_mode", sample_word, 4, &sample, err) != 0 ||
 		word_parse(json, "direction", direction_word, 3, &direction, err) != 0 ||
-		word_parse(json, "output", output_word, 2, &output, err) != 0 ||
+		word_parse(json, "output", output_word, 3, &output, err) != 0 ||
 		word_parse(json, "filter_engine", engine_word, FILTER_ENGINES, &engine, err) != 0)
 		return -EINVAL;
 	session->state = state;

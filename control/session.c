@@ -202,6 +202,9 @@ void session_info(const struct session *session, struct session_info *info)
 		.degraded = session->degraded.level != 0 ? &session->degraded : NULL,
 		.events = session->events,
 		.output = session->output,
+		.stream_address = session->stream_address != NULL ? session->stream_address : "",
+		.stream_port = (unsigned)session->stream_port,
+		.encapsulation = session->encapsulation,
 		.replaces = session->replaces,
 		.created_ns = session->created_ns,
 		.started_ns = session->started_ns,
@@ -246,7 +249,7 @@ unsigned session_parts(const struct session *session, struct session_part *parts
 	const struct session_run *run = session->run;
 	unsigned n = 0;
 
-	if (session->output == OUTPUT_NONE || n_max == 0)
+	if (session->output != OUTPUT_FILE || n_max == 0)
 		return 0;
 	if (session->state == SESSION_complete ||
 		(session->state == SESSION_failed && session->size_bytes != 0)) {
@@ -321,6 +324,7 @@ void session_free(struct session *session)
 	free(session->owner);
 	free(session->filter);
 	free(session->vendor);
+	free(session->stream_address);
 	free(session->message);
 	free(session->events);
 	free(session);

@@ -53,7 +53,7 @@ enum session_dialect {
 		DIALECT_COUNT,
 };
 
-enum session_output { OUTPUT_FILE, OUTPUT_NONE };
+enum session_output { OUTPUT_FILE, OUTPUT_NONE, OUTPUT_STREAM };
 
 struct session;
 
@@ -79,6 +79,9 @@ struct session_spec {
 	uint64_t expected_bytes;   /* a second, of packets that pass the filter; 0 = not said */
 	uint64_t expected_packets; /* a second; 0 = not said */
 	enum session_output output;
+	const char *stream_address; /* OUTPUT_STREAM: IPv4 or IPv6 */
+	unsigned stream_port;       /* 0 = the encapsulation's */
+	enum stream_encapsulation encapsulation;
 	struct uuid replaces; /* deleted once this one has a packet; all zero = none */
 	/* Called when it runs, before it can take a packet: the place to watch it from. NULL: nothing. */
 	void (*begins)(struct session *session);
@@ -130,6 +133,9 @@ struct session_info {
 	const struct session_degraded *degraded; /* NULL: it is not */
 	const struct session_events *events;     /* NULL: there are none */
 	enum session_output output;
+	const char *stream_address; /* "" but for OUTPUT_STREAM */
+	unsigned stream_port;
+	enum stream_encapsulation encapsulation;
 	struct uuid replaces;                      /* what it replaced or will; all zero = none */
 	uint64_t created_ns, started_ns, ended_ns; /* wall clock; 0 = not yet */
 	uint64_t size_bytes; /* of the file; while running: of its lanes so far */

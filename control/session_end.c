@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -255,6 +256,8 @@ void session_run_free(struct session_run *run)
 	if (run->stop_event != NULL)
 		event_free(run->stop_event);
 	tap_free(run->tap);
+	if (run->stream_fd >= 0)
+		close(run->stream_fd);
 	filter_put(run->filter);
 	capture_free(run->capture);
 	free(run);

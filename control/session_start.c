@@ -21,12 +21,16 @@
 #include "control/ceiling.h"
 #include "control/record.h"
 #include "control/spec.h"
+#include "control/stream.h"
 #include "control/table.h"
 #include "engine/clock.h"
 #include "engine/pcapng.h"
 
 #define FRAME_LEN_USUAL 1518
 
+static int start_stream(struct session *session, struct err *err);
+static bool filter_is_closed(const char *filter);
+static int filter_compile_all(struct session *session);
 static void filter_ready(evutil_socket_t fd, short what, void *arg);
 static void start_ports(struct session *session);
 static void port_acquired(struct device_wait *wait, const struct err *err);
@@ -51,13 +55,14 @@ struct session *session_start_new(const struct session_spec *spec)
 		return NULL;
 	session->run = calloc(1, sizeof(*session->run));
 	if (session->run != NULL)
-		session->run->session = session;
+		*session->run = (struct session_run){.session = session, .stream_fd = -1};
 	uuid_make(&session->id);
 	if (session->run == NULL || session_text_set(&session->name, spec->name) != 0 ||
 		session_text_set(&session->notes, spec->notes) != 0 ||
 		session_text_set(&session->account, spec->account) != 0 ||
 		session_text_set(&session->owner, spec->owner) != 0 ||
 		session_text_set(&session->filter, spec->filter) != 0 ||
+		session_text_set(&session->stream_address, spec->stream_address) != 0 ||
 		session_text_set(&session->vendor, spec->vendor) != 0) {
 		free(session->run);
 		session_free(session);
@@ -88,6 +93,10 @@ struct session *session_start_new(const struct session_spec *spec)
 		.sample_n = session->sample_n,
 	};
 	session->output = spec->output;
+	session->encapsulation = spec->encapsulation;
+	session->stream_port = spec->stream_port != 0 || spec->output != OUTPUT_STREAM
+				       ? spec->stream_port
+				       : sink_stream_encapsulation_port(spec->encapsulation);
 	session->replaces = spec->replaces;
 	session->created_ns = clock_wall_ns();
 	return session;
@@ -99,11 +108,20 @@ void session_start_begin(struct session *session)
 	struct err err = {0};
 	int fd;
 
-	if (session->filter == NULL || session->filter[0] == '\0') {
+	if (session->output == OUTPUT_STREAM && !filter_is_closed(session->filter)) {
+		err_set(&err, EINVAL, "filter", "has parentheses that do not match");
+		start_fail(session, &err);
+		return;
+	}
+	if (session->output == OUTPUT_STREAM && start_stream(session, &err) < 0) {
+		start_fail(session, &err);
+		return;
+	}
+	if (session->filter[0] == '\0' && run->stream_filter[0] == '\0') {
 		start_ports(session);
 		return;
 	}
-	fd = filter_compile_start(session->filter);
+	fd = filter_compile_all(session);
 	if (fd < 0) {
 		err_set(&err, EAGAIN, "filter", "the filter compiler is not there: %s",
 			strerror(-fd));
@@ -112,6 +130,47 @@ void session_start_begin(struct session *session)
 	}
 	run->filter_event = event_new(sessions.base, fd, EV_READ, filter_ready, session);
 	event_add(run->filter_event, NULL);
+}
+
+/* The socket, and what its own packets look like. */
+static int start_stream(struct session *session, struct err *err)
+{
+	struct session_run *run = session->run;
+	struct sockaddr_storage to;
+
+	stream_target(session->stream_address, (unsigned)session->stream_port,
+		session->encapsulation, &to);
+	run->stream_fd =
+		sink_stream_open(&to, sessions.config->stream.source_port, run->stream_filter, err);
+	return run->stream_fd >= 0 ? 0 : -err->code;
+}
+
+/* ") or (" would be a way around the parentheses that a filter is put into. */
+static bool filter_is_closed(const char *filter)
+{
+	int depth = 0;
+
+	for (; *filter != '\0' && depth >= 0; filter++)
+		depth += (*filter == '(') - (*filter == ')');
+	return depth == 0;
+}
+
+/* What the user asked for, of what is not our own stream; in this order, see sink_stream_open. */
+static int filter_compile_all(struct session *session)
+{
+	const char *own = session->run->stream_filter;
+	char *text;
+	int fd;
+
+	if (own[0] == '\0')
+		return filter_compile_start(session->filter);
+	if (session->filter[0] == '\0')
+		return filter_compile_start(own);
+	if (asprintf(&text, "%s and (%s)", own, session->filter) < 0)
+		return -ENOMEM;
+	fd = filter_compile_start(text);
+	free(text);
+	return fd;
 }
 
 static void filter_ready(evutil_socket_t fd, short what, void *arg)
@@ -190,7 +249,7 @@ static void start_tap(struct session *session)
 				      __atomic_load_n(&port->nic_nombuf, __ATOMIC_RELAXED) +
 				      __atomic_load_n(&port->nic_errors, __ATOMIC_RELAXED);
 	}
-	if (session->output == OUTPUT_NONE) {
+	if (session->output != OUTPUT_FILE) {
 		free(header);
 		start_publish(session);
 		return;
@@ -233,6 +292,9 @@ static uint64_t expected_bytes(const struct session *session)
 
 static int tap_make(struct session *session, size_t header_len, struct err *err)
 {
+	static const enum sink_kind sinks[] = {[OUTPUT_FILE] = SINK_FILE,
+		[OUTPUT_NONE] = SINK_NULL,
+		[OUTPUT_STREAM] = SINK_STREAM};
 	const uint64_t fixed = header_len + (uint64_t)session->n_ports * PCAPNG_STATISTICS_MAX;
 	struct tap_spec spec = {
 		.n_ports = session->n_ports,
@@ -245,7 +307,9 @@ static int tap_make(struct session *session, size_t header_len, struct err *err)
 		.limit_packets = session->limit_packets,
 		.limit_bytes = session->limit_bytes,
 		.limit_ns = session->limit_ns,
-		.sink = session->output == OUTPUT_NONE ? SINK_NULL : SINK_FILE,
+		.sink = sinks[session->output],
+		.stream_fd = session->run->stream_fd,
+		.encapsulation = session->encapsulation,
 	};
 
 	memcpy(spec.ports, session->ports, sizeof(spec.ports));

@@ -53,7 +53,9 @@ struct session_run {
 	bool unplugged;  /* out of the rx_set, ports released */
 	bool finished;   /* files closed or handed to a merge */
 	int finish_rc;
-	struct capture *capture; /* NULL for output none */
+	struct capture *capture;               /* NULL but for output file */
+	int stream_fd;                         /* -1 but for output stream */
+	char stream_filter[STREAM_FILTER_MAX]; /* what is not our own stream; "" */
 	struct session_waiter *started;
 	void (*begins)(struct session *session);
 	uint64_t port_offered[CONFIG_PORTS_MAX]; /* the ports' counters at the start */
@@ -83,6 +85,9 @@ struct session {
 	struct session_degraded degraded;
 	struct session_events *events; /* NULL: none */
 	enum session_output output;
+	char *stream_address;
+	uint64_t stream_port;
+	enum stream_encapsulation encapsulation;
 	struct uuid replaces; /* all zero = none */
 	bool replaced;        /* and gone */
 	uint64_t created_ns, started_ns, ended_ns;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "control/stream.h"
 #include "engine/clock.h"
 #include "engine/pcapng.h"
 
@@ -47,6 +48,8 @@ int spec_check(const struct session_spec *spec, const struct config *config, str
 			(unsigned long long)spec->rate_pps, SESSION_RATE_MAX);
 	if (spec->expected_bytes > INT64_MAX || spec->expected_packets > INT64_MAX)
 		return err_set(err, EINVAL, "expected", "at most 9223372036854775807 is allowed");
+	if (spec->output == OUTPUT_STREAM && stream_check(spec, config, err) != 0)
+		return -err->code;
 	if (ports_check(spec, err) != 0)
 		return -err->code;
 	return spec_limits_check(spec, config, err);

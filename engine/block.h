@@ -39,6 +39,11 @@ struct block {
 	uint64_t told[CONFIG_PORTS_MAX];    /* sum of the dropcounts that end in this block */
 	uint16_t packets[CONFIG_PORTS_MAX]; /* that end in this block, by interface */
 
+	/* the writer's, for a stream: of packets, those that were not sent */
+	uint16_t unsent[CONFIG_PORTS_MAX];
+	uint16_t oversize[CONFIG_PORTS_MAX]; /* longer than a datagram */
+	uint64_t unsent_bytes;               /* captured lengths of both */
+
 	struct block *next; /* whoever holds the block */
 };
 /* The smallest packet block has 32 bytes: a block's counts fit their type. */

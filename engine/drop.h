@@ -8,14 +8,15 @@
 #define ENGINE_DROP_H
 
 /*    name                 what happened */
-#define DROP_REASONS(X)                                                                 \
-	X(no_block, "no free block: the writer or the disk is slower than the traffic") \
-	X(oversize, "the source could not hand the frame over whole")                   \
-	X(encode_error, "the packet could not be framed")                               \
-	X(io_error, "the disk refused the data")                                        \
-	X(no_space, "the disk is full")                                                 \
-	X(quota, "the storage quota is used up")                                        \
-	X(writer_stopped, "the writer ended before the data was written")               \
+#define DROP_REASONS(X)                                                                            \
+	X(no_block, "no free block: the writer or the disk is slower than the traffic")            \
+	X(oversize, "the frame could not be handed over whole: cut by its source, or longer than " \
+		    "a datagram")                                                                  \
+	X(encode_error, "the packet could not be framed")                                          \
+	X(io_error, "the disk refused the data")                                                   \
+	X(no_space, "the disk is full")                                                            \
+	X(quota, "the storage quota is used up")                                                   \
+	X(writer_stopped, "the writer ended before the data was written")                          \
 	X(stream_backpressure, "the receiver of a stream is slower than the traffic")
 
 enum drop {

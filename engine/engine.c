@@ -58,6 +58,7 @@ int engine_start(const struct config *config, struct err *err)
 	if (rc != 0)
 		goto fail;
 	rx_set_assign(config->engine.rx_cpus.n);
+	sink_stream_rate_set(config->stream.rate_pps);
 	rc = writer_start(&config->engine.writer_cpus, err);
 	if (rc != 0)
 		goto fail;

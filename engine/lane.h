@@ -79,6 +79,7 @@ struct lane {
 	int sink_error;                       /* errno of the first failed write, or 0 */
 
 	/* the writer's own */
+	struct stream *stream;                            /* NULL but for SINK_STREAM */
 	struct block *queue __attribute__((aligned(64))); /* received, not submitted */
 	struct block **queue_end;
 	uint32_t queue_bytes;

@@ -71,6 +71,7 @@ void tap_free(struct tap *tap)
 	for (unsigned i = 0; tap->lanes != NULL && i < tap->n_lanes; i++) {
 		free(tap->lanes[i].tail);
 		mirror_fini(&tap->lanes[i].mirror);
+		sink_stream_free(tap->lanes[i].stream);
 		if (tap->lanes[i].home != NULL)
 			block_lane_release(tap->lanes[i].home);
 	}
@@ -327,6 +328,11 @@ static int lane_init(struct tap *tap, struct lane *lane, unsigned slot)
 	lane->writes_end = &lane->writes;
 	sample_init(&lane->sample, rte_rdtsc() + slot);
 	lane->tail = aligned_alloc(64, BLOCK_PAGE);
+	if (tap->spec.sink == SINK_STREAM) {
+		lane->stream = sink_stream_new(tap->spec.stream_fd, tap->spec.encapsulation);
+		if (lane->stream == NULL)
+			return -ENOMEM;
+	}
 	return lane->tail != NULL ? 0 : -ENOMEM;
 }
 

@@ -27,6 +27,7 @@
 #include "config/err.h"
 #include "engine/filter.h"
 #include "engine/ledger.h"
+#include "engine/sink_stream.h"
 
 /* Why a session ended: one list for the enum and the JSON names. */
 #define END_REASONS(X)  \
@@ -51,7 +52,7 @@ enum end_reason {
 
 enum sample_mode { SAMPLE_NONE, SAMPLE_EVERY, SAMPLE_RANDOM, SAMPLE_FLOW };
 enum direction { DIRECTION_BOTH, DIRECTION_IN, DIRECTION_OUT };
-enum sink_kind { SINK_FILE, SINK_NULL };
+enum sink_kind { SINK_FILE, SINK_NULL, SINK_STREAM };
 
 #define TAP_SNAPLEN_MAX 262144
 
@@ -72,6 +73,9 @@ struct tap_spec {
 		limit_file_bytes; /* what is left for packet blocks: header and trailer taken off */
 	uint64_t limit_ns;        /* counted on the monotonic clock from tap_start */
 	enum sink_kind sink;
+	/* SINK_STREAM: of stream_open, the caller's, open until tap_free */
+	int stream_fd;
+	enum stream_encapsulation encapsulation;
 };
 
 /* Per interface (port position) of a tap: what the file's statistics say. */

@@ -95,6 +95,9 @@ static void disk_count(struct writer *writer, const struct sink_write *write);
 static void lane_settle(struct writer *writer, struct lane *lane);
 static void write_settle(struct writer *writer, struct lane *lane, struct sink_write *write);
 static void block_settle(struct lane *lane, const struct block *block);
+static void block_settle_written(struct lane *lane, const struct block *block);
+static void block_settle_lost(struct lane *lane, const struct block *block);
+static void block_settle_stream(struct lane *lane, const struct block *block);
 static void lane_fail(struct lane *lane, int error);
 static void queue_abandon(struct writer *writer, struct lane *lane);
 static void lane_drain(struct writer *writer, struct lane *lane);
@@ -347,7 +350,7 @@ static bool lane_ready(const struct lane *lane, uint64_t now_ns)
 static bool writes_left(const struct writer *writer, const struct lane *lane)
 {
 	return writer->free_writes != NULL &&
-	       (lane->tap->spec.sink == SINK_NULL ||
+	       (lane->tap->spec.sink != SINK_FILE ||
 		       writer->flying_bytes <
 			       atomic_load_explicit(&flying_bytes_max, memory_order_relaxed));
 }
@@ -355,7 +358,7 @@ static bool writes_left(const struct writer *writer, const struct lane *lane)
 static void lane_submit(struct writer *writer, struct lane *lane)
 {
 	struct sink_write *write = write_gather(writer, lane);
-	const bool null = lane->tap->spec.sink == SINK_NULL;
+	const bool null = lane->tap->spec.sink != SINK_FILE;
 	struct sink *sink = null ? &writer->null : &writer->disk;
 
 	lane->partial_flying = write->partial;
@@ -370,6 +373,9 @@ static void lane_submit(struct writer *writer, struct lane *lane)
 		writer->n_flying_disk++;
 		writer->flying_bytes += write->len;
 	}
+	/* What a stream sends is sent at once; then there is nothing left to write. */
+	if (lane->stream != NULL)
+		sink_stream_send(lane->stream, write);
 	sink->ops->submit(sink->state, write);
 }
 
@@ -476,6 +482,30 @@ static void write_settle(struct writer *writer, struct lane *lane, struct sink_w
  */
 static void block_settle(struct lane *lane, const struct block *block)
 {
+	if (lane->stream != NULL)
+		block_settle_stream(lane, block);
+	else if (lane->sink_error == 0)
+		block_settle_written(lane, block);
+	else
+		block_settle_lost(lane, block);
+}
+
+static void block_settle_written(struct lane *lane, const struct block *block)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < lane->tap->spec.n_ports; i++) {
+		n += block->packets[i];
+		COUNTER_ADD(lane->if_written[i], block->packets[i]);
+	}
+	COUNTER_SET(lane->whole_written, block->whole_end);
+	COUNTER_ADD(lane->written_bytes, block->captured_bytes);
+	COUNTER_ADD(lane->written, n);
+	COUNTER_ADD(lane->settled, n);
+}
+
+static void block_settle_lost(struct lane *lane, const struct block *block)
+{
 	const enum drop reason = lane->sink_error == ENOSPC || lane->sink_error == EDQUOT
 					 ? DROP_no_space
 					 : DROP_io_error;
@@ -483,20 +513,32 @@ static void block_settle(struct lane *lane, const struct block *block)
 
 	for (unsigned i = 0; i < lane->tap->spec.n_ports; i++) {
 		n += block->packets[i];
-		if (lane->sink_error == 0) {
-			COUNTER_ADD(lane->if_written[i], block->packets[i]);
-		} else {
-			COUNTER_ADD(lane->if_lost[i], block->packets[i]);
-			COUNTER_ADD(lane->if_untold[i], block->told[i]);
-		}
+		COUNTER_ADD(lane->if_lost[i], block->packets[i]);
+		COUNTER_ADD(lane->if_untold[i], block->told[i]);
 	}
-	if (lane->sink_error == 0) {
-		COUNTER_SET(lane->whole_written, block->whole_end);
-		COUNTER_ADD(lane->written_bytes, block->captured_bytes);
-		COUNTER_ADD(lane->written, n);
-	} else {
-		COUNTER_ADD(lane->lost[reason], n);
+	COUNTER_ADD(lane->lost[reason], n);
+	COUNTER_ADD(lane->settled, n);
+}
+
+/* Of a stream's packets some may have left and others not. */
+static void block_settle_stream(struct lane *lane, const struct block *block)
+{
+	uint64_t n = 0, n_unsent = 0, n_oversize = 0;
+
+	for (unsigned i = 0; i < lane->tap->spec.n_ports; i++) {
+		const unsigned lost = block->unsent[i] + block->oversize[i];
+
+		n += block->packets[i];
+		n_unsent += block->unsent[i];
+		n_oversize += block->oversize[i];
+		COUNTER_ADD(lane->if_written[i], block->packets[i] - lost);
+		COUNTER_ADD(lane->if_lost[i], lost);
 	}
+	COUNTER_SET(lane->whole_written, block->whole_end);
+	COUNTER_ADD(lane->written_bytes, block->captured_bytes - block->unsent_bytes);
+	COUNTER_ADD(lane->written, n - n_unsent - n_oversize);
+	COUNTER_ADD(lane->lost[DROP_stream_backpressure], n_unsent);
+	COUNTER_ADD(lane->lost[DROP_oversize], n_oversize);
 	COUNTER_ADD(lane->settled, n);
 }
 

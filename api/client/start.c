@@ -27,6 +27,8 @@ struct start_options {
 	const char *sample;
 	uint64_t rate;
 	const char *replaces;
+	const char *stream;
+	const char *encapsulation;
 	const char *name;
 	const char *notes;
 };
@@ -53,6 +55,10 @@ static const struct flag start_flags[] = {
 	{0, "rate", "N", FLAG_NUMBER, O(rate), "keep at most N packets a second; 0 is all"},
 	{0, "replaces", "ID", FLAG_TEXT, O(replaces),
 		"delete that capture once this one has a packet"},
+	{0, "stream", "ADDRESS", FLAG_TEXT, O(stream),
+		"send packets there instead of keeping them; ADDRESS:PORT or [V6]:PORT for a port"},
+	{0, "encapsulation", "NAME", FLAG_TEXT, O(encapsulation),
+		"of a stream: gre (in UDP, default) or tzsp"},
 	{0, "name", "TEXT", FLAG_TEXT, O(name), "a name for people"},
 	{0, "notes", "TEXT", FLAG_TEXT, O(notes), "what this is for"},
 	{0},
@@ -62,6 +68,7 @@ static int start_run(struct client *client, const void *options, unsigned n_word
 static json_t *spec_make(const struct start_options *options, unsigned n_words, char **words);
 static bool sampling_set(json_t *spec, const struct start_options *options);
 static bool sample_parse(json_t *sampling, const char *text);
+static bool stream_set(json_t *spec, const struct start_options *options);
 static bool direction_parse(const char *text, const char **direction);
 static char *words_join(unsigned n_words, char **words);
 static int capture_to_file(struct client *client, json_t *spec, const char *path);
@@ -154,7 +161,8 @@ static json_t *spec_make(const struct start_options *options, unsigned n_words, 
 		json_object_set_new(spec, "expected",
 			json_pack("{sI}", "bytes_per_second", (json_int_t)options->expect));
 	good = filter != NULL && ports_set(spec, &options->ports) &&
-	       texts_set(spec, options, filter) && sampling_set(spec, options);
+	       texts_set(spec, options, filter) && sampling_set(spec, options) &&
+	       stream_set(spec, options);
 	free(filter);
 	if (good)
 		return spec;
@@ -172,6 +180,40 @@ static bool sampling_set(json_t *spec, const struct start_options *options)
 		json_object_set(spec, "sampling", sampling);
 	json_decref(sampling);
 	return good;
+}
+
+/* "192.0.2.1", "192.0.2.1:4754", "2001:db8::1", "[2001:db8::1]:4754" */
+static bool stream_set(json_t *spec, const struct start_options *options)
+{
+	const char *text = options->stream, *colon, *port = NULL;
+	size_t len;
+	json_t *output;
+
+	if (text == NULL)
+		return true;
+	if (options->output != NULL) {
+		client_fail(CLIENT_USAGE, "--stream: leaves no file for -w");
+		return false;
+	}
+	colon = strrchr(text, ':');
+	len = strlen(text);
+	if (*text == '[' && strchr(text, ']') != NULL) {
+		text++;
+		len = strchr(text, ']') - text;
+		port = text[len + 1] == ':' ? text + len + 2 : NULL;
+	} else if (colon != NULL && strchr(text, ':') == colon) {
+		len = colon - text;
+		port = colon + 1;
+	}
+	output = json_object();
+	json_object_set_new(output, "type", json_string("stream"));
+	json_object_set_new(output, "address", json_stringn(text, len));
+	if (port != NULL)
+		json_object_set_new(output, "port", json_integer(strtoll(port, NULL, 10)));
+	if (options->encapsulation != NULL)
+		json_object_set_new(output, "encapsulation", json_string(options->encapsulation));
+	json_object_set_new(spec, "output", output);
+	return true;
 }
 
 /* "flow:100" */

@@ -56,7 +56,8 @@ BAD_SPECS = [
     ({"limits": 5}, "/limits", ["object"]),
     ({"output": {"type": "tape"}}, "/output/type", ["tape", "file", "none"]),
     ({"output": {"type": "s3"}}, "/output/type", ["s3"]),
-    ({"output": {"type": "stream"}}, "/output/type", ["stream"]),
+    ({"output": {"type": "stream"}}, "/output/address", ["address"]),
+    ({"output": {"type": "file", "address": "10.0.0.1"}}, "/output/address", ["stream only"]),
     ({"output": {"type": "file", "path": "/etc/passwd"}}, "/output/path", ["path"]),
     ({"id": NOBODY}, "/id", ["id"]),
 ]

@@ -28,6 +28,7 @@ static struct session *session_full(uint64_t first)
 		&session->serial,
 		&session->sample_n,
 		&session->rate_pps,
+		&session->stream_port,
 		&session->snaplen_bytes,
 		&session->limit_packets,
 		&session->limit_bytes,
@@ -76,7 +77,8 @@ static struct session *session_full(uint64_t first)
 	session_event_add(session, "first %d", 1);
 	session_event_add(session, "second");
 	session->direction = DIRECTION_OUT;
-	session->output = OUTPUT_NONE;
+	session->output = OUTPUT_STREAM;
+	session->stream_address = strdup("2001:db8::1");
 	session->replaces = (struct uuid){{9, 8, 7, 6, 5, 4, 0x43, 2, 0x81}};
 	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		*numbers[i] = first + i;
@@ -113,6 +115,7 @@ static void session_equal(struct session *a, struct session *b)
 		free(b->events);
 		a->events = b->events = NULL;
 	}
+	text_equal(&a->stream_address, &b->stream_address);
 	assert_memory_equal(a, b, sizeof(*a));
 	session_free(a);
 	session_free(b);
