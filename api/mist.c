@@ -188,9 +188,7 @@ static void capture_start(struct request *request)
 		err_reply(request, &err);
 		return;
 	}
-	if (capture.format == MIST_TZSP) {
-		fail(request, 400, "format", "tzsp is not possible on this host, stream is");
-	} else if (capture_find(request, account, &info) != NULL) {
+	if (capture_find(request, account, &info) != NULL) {
 		/* Clients look for these words. */
 		fail(request, 400, NULL, "Recording already in progress for this target");
 	} else {
@@ -312,7 +310,8 @@ static bool link_make(const struct request *request, const struct session *sessi
 	struct session_part part;
 	size_t len = strlen(base);
 
-	if (!session_state_closed(info->state) || session_parts(session, &part, 1) == 0)
+	if (info->output != OUTPUT_FILE || !session_state_closed(info->state) ||
+		session_parts(session, &part, 1) == 0)
 		return false;
 	link_text(&info->id, expires_s, text);
 	auth_sign(text, signature);

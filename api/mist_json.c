@@ -230,6 +230,12 @@ void mist_spec(const struct mist_capture *capture, struct session_spec *spec)
 	spec->limit_packets = capture->num_packets;
 	spec->output = OUTPUT_FILE;
 	spec->vendor = capture->echo;
+	if (capture->format != MIST_TZSP)
+		return;
+	spec->output = OUTPUT_STREAM;
+	spec->stream_address = capture->tzsp_host;
+	spec->stream_port = (unsigned)capture->tzsp_port;
+	spec->encapsulation = STREAM_tzsp;
 }
 
 static int type_check(unsigned type, bool organisation, struct err *err)
@@ -1004,6 +1010,8 @@ void mist_err_rename(struct err *err)
 		{"limits.packets", "num_packets"},
 		{"limits.seconds", "duration"},
 		{"snaplen", "max_pkt_len"},
+		{"output.address", "tzsp_host"},
+		{"output.port", "tzsp_port"},
 	};
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)

@@ -3,6 +3,7 @@
 """The Juniper Mist dialect: captures of a site and of an organisation, lists, signed links."""
 import os
 import re
+import socket
 import stat
 import time
 import uuid
@@ -242,6 +243,52 @@ def test_edge(daemon, client):
     client.ask("GET", EDGE, want=404)
     capture, file = daemon.settled(made["id"], readers=False)
     assert capture["ports"] == ["tap1"] and kinds(file) == {1} and capture["snaplen"] == 128
+
+
+def test_edge_to_a_tzsp_receiver(sluiced, dir, judge):
+    """Each packet a TZSP datagram, which tshark takes apart again."""
+    made = [frames.numbered(1, n, 70 + n) for n in range(200)]
+    path = frames.write_pcap(dir / "s.pcap", made)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        receiver.settimeout(10 * harness.SLOW)
+        daemon = sluiced(
+            {"tap0": replay(path, rate=1000)},
+            stream={"allow": "127.0.0.1/32"},
+            **{"mist": {"enabled": "yes"}, "account default": {"site_id": SITE, "org_id": ORG}},
+        )
+        client = Client(daemon, judge)
+        started = client.start(
+            EDGE,
+            type="mxedge",
+            mxedges={},
+            format="tzsp",
+            tzsp_host="127.0.0.1",
+            tzsp_port=receiver.getsockname()[1],
+            num_packets=len(made),
+        )
+        assert started["format"] == "tzsp" and started["tzsp_host"] == "127.0.0.1"
+        got = [receiver.recv(65536) for _ in made]
+    wire = frames.write_pcap(
+        dir / "wire.pcap",
+        [
+            bytes(12) + b"\x08\0" + frames.ipv4(17, 1, 2, frames.udp(61754, 37008, data))
+            for data in got
+        ],
+    )
+    fields = ("frame.protocols", "tzsp.encap", "eth.src")
+    out = harness.quiet(
+        "tshark", "-n", "-r", wire, "-T", "fields", *(w for f in fields for w in ("-e", f))
+    )
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert len(rows) == len(made) and all("tzsp:eth" in row[0] for row in rows), rows[:3]
+    assert [row[2].split(",")[1] for row in rows] == [frame[6:12].hex(":") for frame in made]
+    assert all(data.endswith(frame[:128]) for data, frame in zip(got, made))
+    capture = daemon.api.wait_closed(started["id"])
+    harness.check_residuals(capcheck.books(capture), capture)
+    assert capture["ledger"]["written"] == len(made)
+    assert client.items(path=f"/api/v1/orgs/{ORG}/pcaps")[0]["url"] == ""
 
 
 def test_lists(daemon, client):

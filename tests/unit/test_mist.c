@@ -95,6 +95,13 @@ static void requests_become_specs(void **state)
 		assert_int_equal(spec.snaplen_bytes, cases[i].snaplen);
 		assert_int_equal(spec.n_ports, cases[i].n_ports);
 		assert_string_equal(spec.filter, cases[i].filter);
+		assert_int_equal(
+			spec.output, cases[i].format == MIST_TZSP ? OUTPUT_STREAM : OUTPUT_FILE);
+		if (spec.output == OUTPUT_STREAM) {
+			assert_string_equal(spec.stream_address, "10.0.0.1");
+			assert_int_equal(spec.stream_port, 37008);
+			assert_int_equal(spec.encapsulation, STREAM_tzsp);
+		}
 		mist_capture_release(&capture);
 	}
 }
