@@ -172,7 +172,6 @@ def test_who_does_not_read_loses_and_is_told(daemon):
     assert frames_of <= set(file.frames())
 
 
-@pytest.mark.sanitize
 def test_many_subscribers_half_of_them_asleep(daemon):
     before = daemon.rss()
     streams = [Stream(daemon, CHANNEL, receive_buffer=4096) for _ in range(60)]
