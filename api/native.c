@@ -14,6 +14,7 @@
 #include "api/live.h"
 #include "api/metrics.h"
 #include "api/native_json.h"
+#include "api/openapi.h"
 #include "api/packets.h"
 #include "api/server.h"
 #include "api/stream.h"
@@ -39,6 +40,7 @@ static void token_create(struct request *request);
 static void token_delete(struct request *request);
 static void health_show(struct request *request);
 static void metrics_show(struct request *request);
+static void openapi_show(struct request *request);
 
 static const struct route routes[] = {
 	{METHOD_POST, "/api/v1/captures", ROLE_OPERATOR, captures_create},
@@ -59,6 +61,7 @@ static const struct route routes[] = {
 	{METHOD_DELETE, "/api/v1/tokens/{name}", ROLE_ADMIN, token_delete},
 	{METHOD_GET, "/healthz", ROLE_NONE, health_show},
 	{METHOD_GET, "/metrics", ROLE_VIEWER, metrics_show},
+	{METHOD_GET, "/openapi.json", ROLE_NONE, openapi_show},
 };
 
 const struct vendor native_vendor = {
@@ -523,4 +526,9 @@ static void metrics_show(struct request *request)
 	}
 	server_reply(request, 200, METRICS_TYPE, text, len);
 	free(text);
+}
+
+static void openapi_show(struct request *request)
+{
+	server_reply(request, 200, "application/json", openapi_json, openapi_json_len);
 }

@@ -25,6 +25,7 @@ import tempfile
 import time
 
 import capcheck
+import described
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 SLUICED = os.environ.get("SLUICED", str(SOURCE / "build" / "sluiced"))
@@ -134,7 +135,9 @@ class Api:
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
+            answer = Answer(answer.status, answer.headers, answer.read())
+            described.check(method, path, answer)
+            return answer
         finally:
             connection.close()
 

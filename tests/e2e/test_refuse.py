@@ -201,7 +201,6 @@ def test_paths_and_methods(daemon):
         CAPTURES + f"/{NOBODY}/download",
         CAPTURES + f"/{NOBODY}/packets",
         CAPTURES + f"/{NOBODY}/live",
-        "/api/v1/stream",
         "//api/v1/captures",
         CAPTURES + f"/{NOBODY}%00",
     ):
