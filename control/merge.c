@@ -2,9 +2,9 @@
  * Copyright The Sluice authors
  *
  * The merge of lanes: a heap of lanes by (time, lane) in front of one output that is written in
- * large O_DIRECT pieces and so leaves the page cache to others. What makes it restartable is one
- * order of events: output durable, then the checkpoint that says so, then holes in the lanes. Bulk
- * worker.
+ * large O_DIRECT pieces; lanes are read ahead through the page cache and dropped from it behind.
+ * What makes it restartable is one order of events: output durable, then the checkpoint that says
+ * so, then holes in the lanes. Bulk worker.
  */
 #include "control/merge.h"
 
@@ -26,6 +26,7 @@
 #define OUTPUT      "capture.new"
 #define WINDOWS_MAX (64ULL << 20) /* all lanes together, but each at least SCAN_WINDOW_MIN */
 #define WINDOW_MAX  (4ULL << 20)
+#define AHEAD_STEP  (1ULL << 20) /* of one request: the kernel may forget what is more */
 
 uint64_t merge_checkpoint_bytes = 256ULL << 20;
 
@@ -34,6 +35,7 @@ struct merge_lane {
 	int fd;
 	uint64_t end; /* bytes of it that count */
 	uint64_t punched;
+	uint64_t ahead; /* asked for up to here */
 	struct scan scan;
 	struct scan_block block; /* the next one */
 	uint64_t stamp;          /* its time */
@@ -219,11 +221,31 @@ static int checkpoint_take(struct merge *merge)
 
 /* ---- lanes ---- */
 
+/* A window was read: ask for the two that follow, and leave nothing behind in the page cache. */
+static void lane_ahead(struct merge_lane *lane)
+{
+	const struct scan *scan = &lane->scan;
+	uint64_t read_end = scan->window_offset + scan->window_len;
+	uint64_t want = read_end + 2 * scan->window_size;
+
+	if (want > lane->end)
+		want = lane->end;
+	if (lane->ahead >= want || lane->ahead >= read_end + scan->window_size)
+		return;
+	if (lane->ahead < read_end)
+		lane->ahead = read_end;
+	for (; lane->ahead < want; lane->ahead += AHEAD_STEP)
+		posix_fadvise(lane->fd, lane->ahead, AHEAD_STEP, POSIX_FADV_WILLNEED);
+	if (scan->window_offset > 0) /* a length of 0 is all of the file */
+		posix_fadvise(lane->fd, 0, scan->window_offset, POSIX_FADV_DONTNEED);
+}
+
 /* Have the lane's next block; behind the last one its block is an empty one at the end. */
 static int lane_next(struct merge_lane *lane)
 {
 	int rc = scan_next(&lane->scan, &lane->block);
 
+	lane_ahead(lane);
 	if (rc == 1) {
 		if (lane->block.type == PCAPNG_EPB)
 			lane->stamp = scan_stamp(&lane->block);
@@ -251,9 +273,7 @@ static int lane_open(struct merge *merge, unsigned index, size_t window_size)
 	lane->index = index;
 	lane->end = merge->plan.lane_bytes[index];
 	lane->punched = (merge->plan.header_len + PAGE - 1) / PAGE * PAGE;
-	lane->fd = openat(merge->dir, name, O_RDWR | O_DIRECT | O_NOFOLLOW | O_CLOEXEC);
-	if (lane->fd < 0 && errno == EINVAL)
-		lane->fd = openat(merge->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	lane->fd = openat(merge->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (lane->fd < 0)
 		return -errno;
 	merge->n_lanes++;
