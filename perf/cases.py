@@ -60,7 +60,7 @@ def table(quick, seconds, peers):
     add("paced-null-64", "paced", ("sluice",), rate=LINE_25G, seconds=paced)
     add("paced-disk-64", "paced", ("sluice",), rate=LINE_25G, sink="disk", seconds=paced)
     add(
-        "filter-64", "filter", ("sluice",), sparse=True,
+        "filter-64", "filter", ("bare", "sluice"), sparse=True,
         spec={"filter": "udp dst port 5003"},
     )  # fmt: skip
     tools = ("sluice", "tcpdump", "netsniff-ng") if quick else (

@@ -56,10 +56,14 @@ def large(daemon):
 
 
 def spares(daemon):
-    storage = daemon.api.status()["storage"]
-    sizes = [p.stat().st_size for p in (daemon.root / "spare").iterdir()]
-    assert sum(sizes) == storage["spare_bytes"] <= storage["used_bytes"]
-    return sizes
+    """Sizes of the spares. The file goes a moment before the status knows."""
+
+    def agreed():
+        storage = daemon.api.status()["storage"]
+        sizes = [p.stat().st_size for p in (daemon.root / "spare").iterdir()]
+        return (sizes,) if sum(sizes) == storage["spare_bytes"] <= storage["used_bytes"] else None
+
+    return until("files and status agree on the spares", agreed)[0]
 
 
 def whose(file):
