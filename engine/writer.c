@@ -28,11 +28,13 @@
 #include "engine/event.h"
 #include "engine/lane.h"
 
-#define GATHER_NS     20000000ULL
-#define WAIT_BUSY_NS  500000ULL  /* while blocks came in the last round */
-#define WAIT_QUIET_NS 5000000ULL /* while lanes are live and nothing comes */
-#define RECEIVE_MAX   256
-#define WRITER_NICE   (-10)
+#define GATHER_NS   20000000ULL
+#define NAP_MIN_NS  500000ULL
+#define NAP_MAX_NS  10000000ULL
+#define NAP_BLOCKS  16            /* 1 MiB: what a nap is to bring at most */
+#define RUSH_BPS    4000000000ULL /* that may begin during a nap without filling half the memory */
+#define RECEIVE_MAX 256
+#define WRITER_NICE (-10)
 
 struct sink {
 	const struct sink_ops *ops;
@@ -56,6 +58,10 @@ struct writer {
 	unsigned n_flying_disk;
 	uint64_t flying_bytes; /* to the disk */
 	unsigned n_flying_null;
+	uint64_t nap_ns;
+	uint64_t nap_max_ns;
+	uint64_t window_began_ns; /* blocks are counted in it, to see whether the nap is right */
+	unsigned window_blocks;
 
 	/* shared with control */
 	atomic_uint n_live; /* lanes bound here that have not drained */
@@ -80,6 +86,7 @@ static atomic_uint gather_blocks =
 static atomic_ulong flying_bytes_max = ULONG_MAX; /* to the disk, per writer */
 
 static int writer_open(struct writer *writer, unsigned index, unsigned cpu);
+static uint64_t nap_max_ns(void);
 static void *writer_main(void *arg);
 static unsigned blocks_receive(struct writer *writer);
 static void lane_enqueue(struct writer *writer, struct lane *lane, struct block *block);
@@ -101,7 +108,8 @@ static void block_settle_stream(struct lane *lane, const struct block *block);
 static void lane_fail(struct lane *lane, int error);
 static void queue_abandon(struct writer *writer, struct lane *lane);
 static void lane_drain(struct writer *writer, struct lane *lane);
-static void writer_wait(struct writer *writer, unsigned n_received);
+static void nap_adapt(struct writer *writer, unsigned n_blocks);
+static void writer_wait(struct writer *writer, unsigned n_blocks, unsigned n_reaped);
 
 int writer_start(const struct config_cpus *cpus, struct err *err)
 {
@@ -212,6 +220,8 @@ static int writer_open(struct writer *writer, unsigned index, unsigned cpu)
 	writer->index = index;
 	writer->lanes_end = &writer->lanes;
 	writer->cpu = cpu;
+	writer->nap_ns = NAP_MIN_NS;
+	writer->nap_max_ns = nap_max_ns();
 	writer->kick = eventfd(0, EFD_CLOEXEC);
 	writer->writes = calloc(SINK_WRITES_MAX, sizeof(*writer->writes));
 	if (writer->kick < 0 || writer->writes == NULL)
@@ -235,6 +245,17 @@ static int writer_open(struct writer *writer, unsigned index, unsigned cpu)
 	return -pthread_setaffinity_np(writer->thread, sizeof(cpus), &cpus);
 }
 
+/* What is slow may turn fast while its writer sleeps: half of the memory takes that. */
+static uint64_t nap_max_ns(void)
+{
+	const uint64_t half_bytes = (uint64_t)block_count() / 2 * BLOCK_SIZE;
+	const uint64_t filled_ns = half_bytes * CLOCK_NS_PER_S / RUSH_BPS;
+
+	if (filled_ns < NAP_MIN_NS)
+		return NAP_MIN_NS;
+	return filled_ns < NAP_MAX_NS ? filled_ns : NAP_MAX_NS;
+}
+
 static void *writer_main(void *arg)
 {
 	struct writer *writer = arg;
@@ -245,14 +266,14 @@ static void *writer_main(void *arg)
 		const uint64_t began_tsc = rte_rdtsc();
 		bool flying = writer->n_flying_disk != 0;
 		uint64_t waited_tsc, ended_tsc;
-		unsigned n;
+		unsigned n_blocks, n_reaped;
 
-		n = blocks_receive(writer);
+		n_blocks = blocks_receive(writer);
 		lanes_submit(writer);
 		flying = flying || writer->n_flying_disk != 0;
-		n += writes_reap(writer, 0);
+		n_reaped = writes_reap(writer, 0);
 		waited_tsc = rte_rdtsc();
-		writer_wait(writer, n);
+		writer_wait(writer, n_blocks, n_reaped);
 		COUNTER_ADD(writer->rounds, 1);
 		COUNTER_ADD(writer->cycles_useful, waited_tsc - began_tsc);
 		ended_tsc = rte_rdtsc();
@@ -582,17 +603,38 @@ static void lane_drain(struct writer *writer, struct lane *lane)
 		event_raise();
 }
 
-static void writer_wait(struct writer *writer, unsigned n_received)
+/*
+ * Nobody wakes a writer for a block: each nap costs a wake-up, more than a slow capture's packets do.
+ * A stream that would bring much during a nap shortens it at once; a slow one doubles it, but only
+ * after a time as long as the nap, since completions end many early.
+ */
+static void nap_adapt(struct writer *writer, unsigned n_blocks)
 {
-	const uint64_t wait_ns =
-		n_received != 0 || writer->lanes != NULL ? WAIT_BUSY_NS : WAIT_QUIET_NS;
-	const struct timespec nap = {.tv_nsec = wait_ns};
+	const uint64_t now_ns = clock_monotonic_ns();
+
+	writer->window_blocks += n_blocks;
+	if (writer->window_blocks < NAP_BLOCKS && now_ns - writer->window_began_ns < writer->nap_ns)
+		return;
+	if (writer->window_blocks >= NAP_BLOCKS)
+		writer->nap_ns = NAP_MIN_NS;
+	else if (writer->window_blocks < NAP_BLOCKS / 2)
+		writer->nap_ns = RTE_MIN(2 * writer->nap_ns, writer->nap_max_ns);
+	writer->window_blocks = 0;
+	writer->window_began_ns = now_ns;
+}
+
+static void writer_wait(struct writer *writer, unsigned n_blocks, unsigned n_reaped)
+{
+	struct timespec nap = {0};
 	eventfd_t value;
 
-	if (n_received == RECEIVE_MAX)
+	nap_adapt(writer, n_blocks);
+	if (n_blocks + n_reaped >= RECEIVE_MAX)
 		return;
+	/* What was settled may have made a lane ready, or drained it. */
+	nap.tv_nsec = (long)(n_reaped != 0 ? NAP_MIN_NS : writer->nap_ns);
 	if (writer->n_flying_disk != 0) {
-		writes_reap(writer, wait_ns);
+		writes_reap(writer, nap.tv_nsec);
 	} else if (atomic_load(&writer->n_live) == 0) {
 		eventfd_read(writer->kick, &value);
 	} else {
