@@ -347,12 +347,14 @@ static void many_filters_are_looked_up_together(void **state)
 		/* Each group under its number. */
 		for (unsigned g = 0; g < poll->n_classified; g++) {
 			uint8_t frame[60] = {[13] = 0, [12] = 8, [14] = 0x45, [26] = 10};
-			struct rte_mbuf mbuf = {.buf_addr = frame,
+			static struct rte_mbuf mbuf; /* aligned even where ASan moves the stack */
+			struct rte_mbuf *pkt = &mbuf;
+			unsigned n_hits = 0;
+
+			mbuf = (struct rte_mbuf){.buf_addr = frame,
 				.data_len = sizeof(frame),
 				.pkt_len = sizeof(frame),
 				.nb_segs = 1};
-			struct rte_mbuf *pkt = &mbuf;
-			unsigned n_hits = 0;
 
 			for (frame[29] = 0; frame[29] < N; frame[29]++)
 				if (filter_burst(poll->groups[g].filter, &pkt, 1) != 0) {

@@ -111,7 +111,7 @@ static uint64_t rate_run(struct sample_rate *rate, uint64_t from_tsc, unsigned n
 static void a_rate_bounds_what_is_kept(void **state)
 {
 	static const uint64_t rates[] = {1, 9, 10, 1000, 3333, 9999};
-	struct sample_rate rate;
+	static struct sample_rate rate; /* aligned even where ASan moves the stack */
 
 	for (unsigned i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
 		const uint64_t depth = rates[i] >= 10 ? rates[i] / 10 : 1;
@@ -130,7 +130,7 @@ static void a_rate_bounds_what_is_kept(void **state)
 
 static void a_rate_keeps_the_first_of_a_burst(void **state)
 {
-	struct sample_rate rate;
+	static struct sample_rate rate;
 
 	sample_rate_init(&rate, 30, HZ, 1000);
 	assert_int_equal(sample_rate_take(&rate, 1000, 0), 0);
@@ -158,7 +158,7 @@ static void *rater_run(void *arg)
 
 static void a_rate_is_one_over_threads(void **state)
 {
-	struct sample_rate rate;
+	static struct sample_rate rate;
 	struct rater raters[2];
 
 	sample_rate_init(&rate, 12345, HZ, 0);
