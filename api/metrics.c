@@ -160,7 +160,7 @@ static void blocks_put(FILE *out, const struct engine_status *engine)
 	value_put(out, "sluice_blocks_free", "gauge", "Blocks that hold nothing.",
 		engine->blocks_free);
 	value_put(out, "sluice_block_memory_bytes", "gauge", "Size of all blocks.",
-		engine->block_bytes);
+		engine->blocks * engine->block_bytes);
 }
 
 static void storage_put(FILE *out, const struct control_status *control)

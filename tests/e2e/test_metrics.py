@@ -52,6 +52,7 @@ def test_metrics_say_what_the_api_says(sluiced, tmp_path):
     assert values["sluice_port_matched_packets_total", label] == port["matched"]
     blocks = daemon.api.status()["blocks"]
     assert values["sluice_blocks", ()] == blocks["total"]
+    assert values["sluice_block_memory_bytes", ()] == blocks["total"] * 65536
     assert values["sluice_http_answers_total", (("status", "2xx"),)] > 0
 
     # What is deleted stays counted: a counter never falls.
