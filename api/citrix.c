@@ -212,7 +212,6 @@ static void post_created(struct session *session, const struct err *err, void *a
 {
 	struct post *post = arg;
 	struct session_info info;
-	char id[UUID_TEXT_SIZE];
 
 	if (session == NULL) {
 		err_reply(post->request, err);
@@ -220,8 +219,7 @@ static void post_created(struct session *session, const struct err *err, void *a
 		return;
 	}
 	session_info(session, &info);
-	uuid_print(&info.id, id);
-	log_info("capture started id=%s owner=%s peer=%s", id, info.owner, post->request->peer);
+	route_capture_log(post->request, &info);
 	post->id = info.id;
 	old_remove(&info, session);
 	session_closed_wait(session, post_ended, post);

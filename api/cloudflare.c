@@ -162,15 +162,13 @@ static void pcap_created(struct session *session, const struct err *err, void *a
 {
 	struct request *request = arg;
 	struct session_info info;
-	char id[UUID_TEXT_SIZE];
 
 	if (session == NULL) {
 		err_reply(request, err);
 		return;
 	}
 	session_info(session, &info);
-	uuid_print(&info.id, id);
-	log_info("capture started id=%s owner=%s peer=%s", id, info.owner, request->peer);
+	route_capture_log(request, &info);
 	route_reply(request, 200, cloudflare_envelope(cloudflare_pcap(&info, true)));
 }
 

@@ -160,15 +160,13 @@ static void capture_started(struct session *session, const struct err *err, void
 	struct request *request = arg;
 	const struct config_account *account;
 	struct session_info info;
-	char id[UUID_TEXT_SIZE];
 
 	if (session == NULL) {
 		err_reply(request, err);
 		return;
 	}
 	session_info(session, &info);
-	uuid_print(&info.id, id);
-	log_info("capture started id=%s owner=%s peer=%s", id, info.owner, request->peer);
+	route_capture_log(request, &info);
 	account = config_account_find(mist_config, info.account);
 	route_reply(request, 200, mist_started(&info, account));
 }

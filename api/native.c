@@ -131,7 +131,7 @@ static void capture_created(struct session *session, const struct err *err, void
 	}
 	session_info(session, &info);
 	uuid_print(&info.id, id);
-	log_info("capture started id=%s owner=%s peer=%s", id, info.owner, request->peer);
+	route_capture_log(request, &info);
 	server_header_add(request, "Location", "/api/v1/captures/%s", id);
 	route_reply(request, 201, native_capture(&info));
 }

@@ -180,6 +180,14 @@ void route_reply(struct request *request, int status, json_t *json)
 	free(text);
 }
 
+void route_capture_log(const struct request *request, const struct session_info *info)
+{
+	char id[UUID_TEXT_SIZE];
+
+	uuid_print(&info->id, id);
+	log_info("capture started id=%s owner=%s peer=%s", id, info->owner, request->peer);
+}
+
 char *route_refusal(const char *target, int status, const char **content_type)
 {
 	const char *path = strchr(target, ' ');

@@ -9,6 +9,7 @@
 
 #include "config/config.h"
 #include "config/json.h"
+#include "control/session.h"
 #include "api/request.h"
 
 struct route {
@@ -63,6 +64,9 @@ int route_status(const struct err *err);
 
 /* Answer with JSON; json is released. */
 void route_reply(struct request *request, int status, json_t *json);
+
+/* The line in the log that says that request began a capture. */
+void route_capture_log(const struct request *request, const struct session_info *info);
 
 /*
  * For what the HTTP library itself refused: the body in the shape of the vendor that target
