@@ -2,6 +2,7 @@
 # Copyright The Sluice authors
 """Fixtures. Each leaves the machine as it found it, whatever the test did."""
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -12,9 +13,12 @@ import pytest
 import frames
 import harness
 import net
+import rgw
+import s3
 import slowdisk
 
 LIMIT_SECONDS = 240
+_serial = itertools.count(1)
 
 
 def pytest_configure(config):
@@ -22,6 +26,20 @@ def pytest_configure(config):
         "markers", "sanitize: quick and telling; run again with the sanitizer build"
     )
     config.addinivalue_line("markers", "hugepages: needs 2 MiB pages, reserved and given back")
+
+
+def pytest_collection_finish(session):
+    """The gateway takes seconds to come up: it begins while the tests before it run."""
+    wanted = any(
+        "gateway" in item.fixturenames or "[gateway" in item.name for item in session.items
+    )
+    if wanted and not rgw.missing() and not session.config.option.collectonly:
+        session.gateway = rgw.Gateway()
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session, "gateway"):
+        session.gateway.close()
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +192,25 @@ def corpus():
     path = harness.scratch()
     yield frames.write_pcap(path / "mixed.pcap", made), made
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def gateway(request):
+    """A Ceph RADOS Gateway, one for all tests of a run."""
+    if rgw.missing():
+        pytest.skip(f"no Ceph here: {', '.join(rgw.missing())}")
+    return request.session.gateway.wait()
+
+
+@pytest.fixture
+def bucket(gateway):
+    """A new bucket of the gateway, seen from outside (s3.Client)."""
+    bucket = s3.Client(
+        "127.0.0.1", gateway.port, f"caps-{next(_serial)}", gateway.key, gateway.secret
+    )
+    bucket.make()
+    yield bucket
+    bucket.empty()
 
 
 @pytest.fixture(scope="session")
