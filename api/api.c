@@ -3,9 +3,15 @@
  */
 #include "api/api.h"
 
+#include <errno.h>
+#include <sys/time.h>
+
+#include <event2/event.h>
+
 #include "api/auth.h"
 #include "api/citrix.h"
 #include "api/cloudflare.h"
+#include "api/guard.h"
 #include "api/login.h"
 #include "api/mist.h"
 #include "api/native.h"
@@ -13,6 +19,26 @@
 #include "api/route.h"
 #include "api/server.h"
 #include "api/stream.h"
+
+#define CUT_EVERY_MS 250 /* so that what a token had opened ends within a second of it */
+
+static struct event *cut_event;
+
+static void tokens_cut(evutil_socket_t fd, short what, void *arg)
+{
+	if (auth_changed())
+		server_cut(auth_holds);
+}
+
+static int cut_start(struct event_base *base, struct err *err)
+{
+	const struct timeval every = {.tv_usec = CUT_EVERY_MS * 1000};
+
+	cut_event = event_new(base, -1, EV_PERSIST, tokens_cut, NULL);
+	if (cut_event == NULL || event_add(cut_event, &every) < 0)
+		return err_set(err, ENOMEM, NULL, "no memory for the API's timer");
+	return 0;
+}
 
 int api_start(const struct config *config, struct event_base *base, struct err *err)
 {
@@ -33,7 +59,10 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 	cloudflare_start(config);
 	nsx_start(config);
 	mist_start(config);
-	rc = server_start(config, base, &ops, err);
+	guard_start();
+	rc = cut_start(base, err);
+	if (rc == 0)
+		rc = server_start(config, base, &ops, err);
 	if (rc < 0)
 		auth_stop();
 	return rc;
@@ -42,6 +71,9 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 void api_stop(void)
 {
 	server_stop();
+	if (cut_event != NULL)
+		event_free(cut_event);
+	cut_event = NULL;
 	login_stop();
 	mist_stop();
 	stream_stop();

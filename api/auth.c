@@ -38,6 +38,9 @@ static struct {
 	struct auth_token tokens[AUTH_TOKENS_MAX];
 	char path[PATH_SIZE];
 	char link_key[AUTH_SECRET_SIZE];
+	uint64_t serial; /* the last one given away */
+	bool removed;    /* since auth_changed was asked last, which was then: */
+	uint64_t asked_ns;
 } auth;
 
 /* A change of the table on its way to the disk. */
@@ -61,6 +64,7 @@ static void hex_print(const uint8_t *bytes, unsigned n, char *text);
 static int write_post(
 	const struct auth_token *token, const char *secret, auth_done *done, void *arg);
 static struct auth_token *token_find(const char *name);
+static bool token_expired(const struct auth_token *token, uint64_t now_ns);
 static bool basic_check(const char *value, struct principal *who);
 static bool protocol_check(const char *list, struct principal *who);
 static int token_check(const struct auth_token *token, struct err *err);
@@ -113,13 +117,40 @@ const struct auth_token *auth_token_of(const char *secret)
 
 bool auth_token_open(const struct auth_token *token, struct principal *who)
 {
-	if (token->pending || (token->expires_ns != 0 && token->expires_ns <= rfc3339_now()))
+	if (token->pending || token_expired(token, rfc3339_now()))
 		return false;
 	memset(who, 0, sizeof(*who));
 	snprintf(who->name, sizeof(who->name), "%s", token->name);
 	snprintf(who->account, sizeof(who->account), "%s", token->account);
 	who->role = token->role;
+	who->serial = token->serial;
 	return true;
+}
+
+bool auth_holds(const struct principal *who)
+{
+	const uint64_t now_ns = rfc3339_now();
+
+	if (who->serial == 0)
+		return true;
+	for (unsigned i = 0; i < auth.n; i++)
+		if (auth.tokens[i].serial == who->serial)
+			return !token_expired(&auth.tokens[i], now_ns);
+	return false;
+}
+
+bool auth_changed(void)
+{
+	const uint64_t now_ns = rfc3339_now();
+	/* A clock that was set may have let any token expire. */
+	bool changed = auth.removed || now_ns < auth.asked_ns;
+
+	for (unsigned i = 0; i < auth.n && !changed; i++)
+		changed = token_expired(&auth.tokens[i], now_ns) &&
+			  !token_expired(&auth.tokens[i], auth.asked_ns);
+	auth.removed = false;
+	auth.asked_ns = now_ns;
+	return changed;
 }
 
 int auth_random(char text[AUTH_SECRET_SIZE])
@@ -253,6 +284,7 @@ void auth_token_add(const struct auth_token *wanted, auth_done *done, void *arg)
 	rc = auth_random(secret);
 	if (rc == 0) {
 		*token = *wanted;
+		token->serial = ++auth.serial;
 		token->created_ns = rfc3339_now();
 		token->pending = true;
 		auth_hash(secret, token->hash);
@@ -292,6 +324,7 @@ void auth_token_remove(const char *name, auth_done *done, void *arg)
 	removed = *token;
 	memmove(token, token + 1, (auth.tokens + auth.n - (token + 1)) * sizeof(*token));
 	auth.n--;
+	auth.removed = true;
 	rc = write_post(&removed, "", done, arg);
 	if (rc < 0) {
 		err_set(&err, -rc, NULL, "the token file could not be written: %s", strerror(-rc));
@@ -367,6 +400,11 @@ static struct auth_token *token_find(const char *name)
 	return NULL;
 }
 
+static bool token_expired(const struct auth_token *token, uint64_t now_ns)
+{
+	return token->expires_ns != 0 && token->expires_ns <= now_ns;
+}
+
 /* A name that can stand in a section header and, later, as a user name before a colon. */
 static bool name_valid(const char *name)
 {
@@ -420,6 +458,7 @@ static int admin_make(const char *root, struct err *err)
 		.name = "admin",
 		.account = "*",
 		.role = ROLE_ADMIN,
+		.serial = ++auth.serial,
 		.created_ns = rfc3339_now(),
 	};
 	auth_hash(secret, token->hash);
@@ -594,6 +633,7 @@ static int tokens_parse(char *text, struct err *err)
 				goto bad;
 			token = &auth.tokens[auth.n++];
 			memset(token, 0, sizeof(*token));
+			token->serial = ++auth.serial;
 			snprintf(token->name, sizeof(token->name), "%s", line + 1);
 			continue;
 		}

@@ -35,12 +35,14 @@ struct principal {
 	char name[CONFIG_NAME_MAX];
 	char account[CONFIG_NAME_MAX]; /* "*" = all */
 	enum role role;
+	uint64_t serial; /* of the token; 0: nobody was asked */
 };
 
 struct auth_token {
 	char name[CONFIG_NAME_MAX];
 	char account[CONFIG_NAME_MAX];
 	enum role role;
+	uint64_t serial;     /* no other token has had it since the start, whatever its name */
 	uint64_t expires_ns; /* wall clock; 0 = never */
 	uint64_t created_ns;
 	uint8_t hash[32];
@@ -61,6 +63,14 @@ bool auth_check(const char *secret, struct principal *who);
 const struct auth_token *auth_token_of(const char *secret);
 /* What a token opens now; false: nothing, for it is not in the file yet or has expired. */
 bool auth_token_open(const struct auth_token *token, struct principal *who);
+
+/*
+ * Does the token that let this principal in still open something? True where nobody was asked. What
+ * takes longer than an answer asks again when auth_changed says so: a token was removed or has expired
+ * since the last call.
+ */
+bool auth_holds(const struct principal *who);
+bool auth_changed(void);
 
 /* 256 random bits as hex digits, and SHA-256. 0 or -EIO. */
 int auth_random(char text[AUTH_SECRET_SIZE]);

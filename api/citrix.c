@@ -124,6 +124,8 @@ static void login_create(struct request *request)
 	rc = login_begin(name, secret, cookie);
 	if (rc < 0) {
 		log_info("login refused name=%.63s peer=%s", name, request->peer);
+		if (rc == -EACCES && route_guessed(request))
+			goto out;
 		fail(request, rc == -EACCES ? 401 : 500, NULL,
 			rc == -EACCES ? "Login Failed: username and password are no token's name "
 					"and secret"

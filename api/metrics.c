@@ -12,6 +12,7 @@
 #include "control/session.h"
 #include "control/totals.h"
 #include "engine/engine.h"
+#include "api/guard.h"
 #include "api/server.h"
 
 #define NS_PER_S 1000000000ULL
@@ -249,8 +250,10 @@ static void bottleneck_put(FILE *out, const struct control_status *control)
 static void http_put(FILE *out)
 {
 	struct server_status server;
+	struct guard_status guard;
 
 	server_status(&server);
+	guard_status(&guard);
 	value_put(out, "sluice_http_connections", "gauge", "Open connections to the API.",
 		server.connections);
 	head_put(out, "sluice_http_answers_total", "counter",
@@ -258,6 +261,10 @@ static void http_put(FILE *out)
 	for (unsigned i = 1; i < sizeof(server.answers) / sizeof(server.answers[0]); i++)
 		fprintf(out, "sluice_http_answers_total{status=\"%uxx\"} %" PRIu64 "\n", i,
 			server.answers[i]);
+	value_put(out, "sluice_http_wrong_credentials_total", "counter",
+		"Requests whose credentials were no valid token's.", guard.wrong);
+	value_put(out, "sluice_http_limited_credentials_total", "counter",
+		"Of them, those answered 429 because too many had come.", guard.limited);
 }
 
 static void head_put(FILE *out, const char *name, const char *type, const char *help)

@@ -342,9 +342,10 @@ static void link_follow(struct request *request)
 	}
 	session_info(session, &info);
 	link_text(&info.id, expires_s, text);
-	if (!auth_sign_check(text, signature))
-		fail(request, 403, NULL, "");
-	else if (!session_state_closed(info.state))
+	if (!auth_sign_check(text, signature)) {
+		if (!route_guessed(request))
+			fail(request, 403, NULL, "");
+	} else if (!session_state_closed(info.state))
 		unknown(request, request_arg(request, 1));
 	else
 		download_start(request, session, DOWNLOAD_PCAP_MICROSECONDS);

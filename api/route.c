@@ -9,8 +9,10 @@
 #include <strings.h>
 
 #include "config/log.h"
+#include "engine/clock.h"
 #include "api/citrix.h"
 #include "api/cloudflare.h"
+#include "api/guard.h"
 #include "api/mist.h"
 #include "api/native.h"
 #include "api/nsx.h"
@@ -119,6 +121,22 @@ void route_error(struct request *request, int status, const struct err *err)
 	else
 		server_reply(request, status, request->vendor->error_type, text, strlen(text));
 	free(text);
+}
+
+bool route_guessed(struct request *request)
+{
+	const unsigned wait_s = guard_wrong(request->peer, clock_monotonic_ns());
+	struct err err;
+
+	if (wait_s == 0)
+		return false;
+	server_header_add(request, "Retry-After", "%u", wait_s);
+	err_set(&err, EAGAIN, NULL,
+		"too many wrong credentials; a valid token is taken at any time, others are judged "
+		"again in %u s",
+		wait_s);
+	route_error(request, 429, &err);
+	return true;
 }
 
 bool route_body_is_json(struct request *request)
@@ -255,6 +273,8 @@ static bool principal_check(struct request *request)
 	struct err err;
 
 	answer = auth_request(request, vendor->credentials, &request->who);
+	if (answer == AUTH_WRONG && route_guessed(request))
+		return false;
 	if (answer == AUTH_WRONG && vendor->wrong_is_403) {
 		err_set(&err, EPERM, NULL, "the credentials are not those of a valid token");
 		route_error(request, 403, &err);

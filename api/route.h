@@ -53,6 +53,12 @@ const struct route *route_find(const struct request *request, unsigned *allowed)
 void route_error(struct request *request, int status, const struct err *err);
 
 /*
+ * The credentials that the request showed were wrong. True: too many of that kind have come, and 429 is
+ * answered; false: the caller says in its own way that they are.
+ */
+bool route_guessed(struct request *request);
+
+/*
  * A body that says that it is something else is not taken for JSON: false, and 415 is answered. What
  * curl -d says when nobody tells it otherwise is let through: no browser sends our credentials with a
  * form.

@@ -58,6 +58,8 @@ struct conn {
 	struct evhttp_request *evreq; /* from whole request to sent answer */
 	struct request *request;      /* from whole request to its handler's answer */
 	struct event *wake;           /* deadlines, and what cannot be done where it is noticed */
+	bool streaming; /* the answer goes out in pieces, or as another protocol: to */
+	struct principal who;
 	char peer[REQUEST_PEER_MAX];
 	char target[TARGET_MAX + 1];
 	unsigned target_len;
@@ -170,6 +172,17 @@ void server_header_add(struct request *request, const char *name, const char *fm
 	evhttp_add_header(headers, name, value); /* refuses line breaks */
 }
 
+static void answer_begin(struct request *request, int status, bool streaming)
+{
+	server.answers[status / 100]++;
+	if (server.ops->answered != NULL)
+		server.ops->answered(request, status);
+	if (request->conn == NULL)
+		return;
+	request->conn->streaming = streaming;
+	request->conn->who = request->who;
+}
+
 /* The handler is done with the request; the connection goes on without it. */
 static struct conn *request_detach(struct request *request)
 {
@@ -208,8 +221,8 @@ void server_reply(
 			return;
 		}
 	}
+	answer_begin(request, status, false);
 	conn = request_detach(request);
-	server.answers[status / 100]++;
 	if (conn != NULL)
 		evhttp_send_reply(conn->evreq, status, server_phrase(status), buffer);
 	if (buffer != NULL)
@@ -223,7 +236,7 @@ void server_stream_start(struct request *request, int status, const char *type, 
 
 	request->gone = gone;
 	request->gone_arg = arg;
-	server.answers[status / 100]++;
+	answer_begin(request, status, true);
 	if (conn == NULL)
 		return;
 	head_make(request, type, length);
@@ -292,8 +305,8 @@ struct conn *server_upgrade(struct request *request, const char *head, void (*go
 
 	if (conn == NULL || conn->evreq->minor == 0 || server.n_sockets == SERVER_SOCKETS_MAX)
 		return NULL;
+	answer_begin(request, 101, true);
 	request_detach(request);
-	server.answers[1]++;
 	LIST_REMOVE(conn, entry);
 	server.n_live--;
 	LIST_INSERT_HEAD(&server.sockets, conn, entry);
@@ -311,6 +324,23 @@ struct conn *server_upgrade(struct request *request, const char *head, void (*go
 void server_socket_close(struct conn *conn)
 {
 	event_active(conn->wake, EV_TIMEOUT, 0);
+}
+
+static void conns_cut(struct conns *conns, bool (*holds)(const struct principal *who))
+{
+	struct conn *conn, *next;
+
+	for (conn = LIST_FIRST(conns); conn != NULL; conn = next) {
+		next = LIST_NEXT(conn, entry);
+		if (conn->streaming && !holds(&conn->who))
+			evhttp_connection_free(conn->evcon);
+	}
+}
+
+void server_cut(bool (*holds)(const struct principal *who))
+{
+	conns_cut(&server.live, holds);
+	conns_cut(&server.sockets, holds);
 }
 
 void server_status(struct server_status *status)
@@ -820,6 +850,7 @@ static void conn_complete(struct evhttp_request *evreq, void *arg)
 	ssize_t n;
 
 	conn->evreq = NULL;
+	conn->streaming = false;
 	conn->phase = PHASE_IDLE;
 	conn_deadline(conn, SERVER_IDLE_S);
 	if (evbuffer_get_length(input) == 0)

@@ -36,12 +36,20 @@ struct server_ops {
 	void (*handle)(struct request *request);
 	/* The body for a request that is no good HTTP; target is its first line, perhaps cut. */
 	char *(*refusal)(const char *target, int status, const char **content_type);
+	/* The head of the answer to a request that was handled is on its way; it is still there. */
+	void (*answered)(const struct request *request, int status);
 };
 
 int server_start(const struct config *config, struct event_base *base, const struct server_ops *ops,
 	struct err *err);
 /* Closes every connection; requests that are not answered yet stay their handlers' to end. */
 void server_stop(void);
+
+/*
+ * Cut the streams and sockets whose principal does not hold any more, and what is left of streams on
+ * its way out. An answer that came in one piece is let through.
+ */
+void server_cut(bool (*holds)(const struct principal *who));
 
 /* How the server is doing: open connections, and answers by the first digit of their status. */
 struct server_status {
