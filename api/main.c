@@ -19,6 +19,7 @@
 #include "control/control.h"
 #include "control/service.h"
 #include "engine/engine.h"
+#include "engine/fault.h"
 #include "engine/filter.h"
 
 enum exit_code { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
@@ -31,6 +32,7 @@ struct options {
 static int options_parse(int argc, char **argv, struct options *options);
 static void usage_print(FILE *out);
 static int config_check(const struct options *options, struct config **config);
+static int faults_begin(void);
 static int daemon_run(const struct config *config);
 static void error_log(const struct err *err);
 static void signal_end(evutil_socket_t fd, short what, void *arg);
@@ -52,7 +54,10 @@ int main(int argc, char **argv)
 	if (rc < 0)
 		rc = config_check(&options, &config);
 	if (rc < 0)
+		rc = faults_begin();
+	if (rc < 0)
 		rc = daemon_run(config);
+	fault_stop();
 	config_free(config);
 	filter_helper_stop();
 	return rc;
@@ -65,6 +70,7 @@ static int options_parse(int argc, char **argv, struct options *options)
 		{"config", required_argument, NULL, 'c'},
 		{"check", no_argument, NULL, 'k'},
 		{"help-config", no_argument, NULL, 'o'},
+		{"help-faults", no_argument, NULL, 'f'},
 		{"version", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
@@ -82,8 +88,11 @@ static int options_parse(int argc, char **argv, struct options *options)
 		case 'o':
 			config_help(stdout);
 			return EXIT_OK;
+		case 'f':
+			fault_help(stdout);
+			return EXIT_OK;
 		case 'v':
-			printf("sluiced %s\n", SLUICE_VERSION);
+			printf("sluiced %s%s\n", SLUICE_VERSION, FAULT_VERSION);
 			return EXIT_OK;
 		case 'h':
 			usage_print(stdout);
@@ -102,14 +111,19 @@ static int options_parse(int argc, char **argv, struct options *options)
 
 static void usage_print(FILE *out)
 {
-	fprintf(out, "usage: sluiced [--config FILE] [--check]\n"
-		     "\n"
-		     "  --config FILE   configuration (default /etc/sluice/sluice.ini)\n"
-		     "  --check         read and judge the configuration, then exit\n"
-		     "  --help-config   list every option with its default and range\n"
-		     "  --version       print the version\n"
-		     "\n"
-		     "SIGTERM and SIGINT end running captures cleanly and stop the daemon.\n");
+	fprintf(out,
+		"usage: sluiced [--config FILE] [--check]\n"
+		"\n"
+		"  --config FILE   configuration (default /etc/sluice/sluice.ini)\n"
+		"  --check         read and judge the configuration, then exit\n"
+		"  --help-config   list every option with its default and range\n"
+		"  --version       print the version\n"
+		"%s"
+		"\n"
+		"SIGTERM and SIGINT end running captures cleanly and stop the daemon.\n",
+		FAULT_VERSION[0] == '\0'
+			? ""
+			: "  --help-faults   list the fault points of this test build\n");
 }
 
 static int config_check(const struct options *options, struct config **config)
@@ -125,6 +139,19 @@ static int config_check(const struct options *options, struct config **config)
 		return -1;
 	printf("%s: ok, %u ports\n", options->config_path, (*config)->n_ports);
 	return EXIT_OK;
+}
+
+static int faults_begin(void)
+{
+	struct err err = {0};
+
+	if (FAULT_VERSION[0] == '\0' && getenv("SLUICE_FAULTS") != NULL)
+		err_set(&err, ENOTSUP, "SLUICE_FAULTS",
+			"is set, but this sluiced was built without fault points");
+	else if (fault_start(&err) == 0)
+		return -1;
+	fprintf(stderr, "%s: %s\n", err.field, err.text);
+	return EXIT_USAGE;
 }
 
 static int daemon_run(const struct config *config)

@@ -32,6 +32,7 @@
 #include <event2/listener.h>
 
 #include "config/log.h"
+#include "engine/fault.h"
 
 #define BACKLOG         128
 #define TARGET_MAX      160 /* of a request's first line, kept for errors */
@@ -214,7 +215,8 @@ void server_reply(
 	head_make(request, type, len);
 	if (type != NULL && body != NULL && request->method != METHOD_HEAD) {
 		buffer = evbuffer_new();
-		if (buffer == NULL || evbuffer_add(buffer, body, len) < 0) {
+		if (buffer == NULL || fault_point(FAULT_http_write) != 0 ||
+			evbuffer_add(buffer, body, len) < 0) {
 			if (buffer != NULL)
 				evbuffer_free(buffer);
 			server_stream_abort(request);
@@ -267,7 +269,8 @@ void server_stream_send(
 	struct conn *conn = request->conn;
 	struct evbuffer *buffer = conn != NULL ? evbuffer_new() : NULL;
 
-	if (buffer == NULL || evbuffer_add_reference(buffer, piece, len, piece_free, piece) < 0) {
+	if (buffer == NULL || fault_point(FAULT_http_write) != 0 ||
+		evbuffer_add_reference(buffer, piece, len, piece_free, piece) < 0) {
 		free(piece);
 		if (buffer != NULL)
 			evbuffer_free(buffer);
@@ -577,7 +580,7 @@ static void conn_admit(struct conn *conn)
 	conn->evcon = evcon;
 	evhttp_connection_set_closecb(conn->evcon, conn_closed, conn);
 	peer_print(evhttp_connection_get_addr(conn->evcon), conn->peer);
-	if (conn_is_too_many(conn)) {
+	if (conn_is_too_many(conn) || fault_point(FAULT_http_accept) != 0) {
 		evhttp_connection_free(conn->evcon);
 		return;
 	}
@@ -621,6 +624,8 @@ static void conn_input(struct evbuffer *input, const struct evbuffer_cb_info *in
 
 	if (info->n_added == 0)
 		return;
+	if (conn->phase != PHASE_NEW && fault_point(FAULT_http_read) != 0)
+		event_active(conn->wake, EV_TIMEOUT, 0);
 	if (conn->phase == PHASE_IDLE)
 		conn_begin(conn);
 	if (conn->phase != PHASE_READING || conn->target_len == TARGET_MAX)

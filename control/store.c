@@ -27,6 +27,7 @@
 #include "config/log.h"
 #include "control/file.h"
 #include "control/spare.h"
+#include "engine/fault.h"
 
 #define PAGE         4096ULL
 #define STEP_MIN     (1ULL << 20)
@@ -155,6 +156,9 @@ int store_record_write(const struct uuid *id, const char *record)
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	int dir, rc;
 
+	rc = fault_point(FAULT_record_write);
+	if (rc != 0)
+		return rc;
 	dir = store_dir_open(id, true);
 	if (dir == -ENOENT)
 		dir = store_dir_open(id, false);
@@ -169,6 +173,10 @@ int store_record_write(const struct uuid *id, const char *record)
 
 int store_state_write(struct store_capture *capture, struct store_state *state)
 {
+	int rc = fault_point(FAULT_state_write);
+
+	if (rc != 0)
+		return rc;
 	state->generation++;
 	return file_slot_write(capture->dir, STATE, state->generation, state, sizeof(*state));
 }

@@ -17,6 +17,7 @@
 #include <rte_ring.h>
 
 #include "engine/counter.h"
+#include "engine/fault.h"
 
 #define ARENA_ALIGN    (2ULL << 20)
 #define ARENA_MIN      (64ULL << 20)
@@ -159,7 +160,7 @@ struct block *block_take(struct block_home *home, bool holds)
 
 	/* What came back last is what the caches still hold. */
 	block_collect(home);
-	if (home->n_free <= (holds ? home->n_lanes : 0)) {
+	if (home->n_free <= (holds ? home->n_lanes : 0) || fault_point(FAULT_block_take) != 0) {
 		COUNTER_ADD(home->n_missed, 1);
 		low_mark(home, 0);
 		return NULL;

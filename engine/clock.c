@@ -13,6 +13,8 @@
 
 #include <rte_cycles.h>
 
+#include "engine/fault.h"
+
 #define CLOCK_SLEW_MAX 500e-6 /* never further from the counter's own rate than this */
 #define CLOCK_STEP_RATE \
 	1e-3                  /* a wall clock this far off between two samples was set, not slewed \
@@ -150,7 +152,8 @@ static uint64_t clock_read(clockid_t id)
 	struct timespec ts;
 
 	clock_gettime(id, &ts);
-	return ts.tv_sec * CLOCK_NS_PER_S + ts.tv_nsec;
+	return ts.tv_sec * CLOCK_NS_PER_S + ts.tv_nsec +
+	       (id == CLOCK_REALTIME ? fault_offset_ns(FAULT_clock_read) : 0);
 }
 
 /* The TSC and the clock at the same moment: of some readings the one that was disturbed least. */

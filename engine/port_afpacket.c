@@ -34,6 +34,7 @@
 
 #include "engine/clock.h"
 #include "engine/counter.h"
+#include "engine/fault.h"
 
 /*
  * A frame cannot be longer than a block. Loopback hands out 65,549 bytes and BIG TCP up to 512 KiB
@@ -458,7 +459,8 @@ static unsigned packet_fill(struct burst *burst, unsigned i, const struct tpacke
 		wire_len += VLAN_TAG_BYTES;
 	}
 	burst->pkts[i] = segments;
-	burst->stamp_ns[i] = header->tp_sec * CLOCK_NS_PER_S + header->tp_nsec;
+	burst->stamp_ns[i] = header->tp_sec * CLOCK_NS_PER_S + header->tp_nsec +
+			     fault_offset_ns(FAULT_kernel_stamp);
 	burst->outbound |= (uint64_t)(address->sll_pkttype == PACKET_OUTGOING) << i;
 	if (unlikely(len < wire_len)) {
 		burst->cut |= 1ULL << i;

@@ -28,9 +28,11 @@
 #include "config/log.h"
 #include "engine/clock.h"
 #include "engine/counter.h"
+#include "engine/fault.h"
 #include "engine/pcap_scan.h"
 
 #define ETH_DESCRIPTORS      2048
+#define FAULT_MBUFS_MAX      65536
 #define ETH_MBUFS_MIN        4095U /* mempools are smallest at a power of two less one */
 #define ETH_DATA_ROOM        2048U
 #define ETH_FRAME_BYTES_MAX  UINT16_MAX
@@ -246,13 +248,33 @@ static void eth_close(struct port *port)
 	port->priv = NULL;
 }
 
+static unsigned queue_burst(
+	struct eth_queue *queue, uint16_t index, struct rte_mbuf **pkts, unsigned max)
+{
+#ifdef SLUICE_FAULT_POINTS
+	static __thread void *held[FAULT_MBUFS_MAX];
+	unsigned n_held = 0, n;
+
+	/* The driver finds none where it looks for one. */
+	if (fault_point(FAULT_mbuf_alloc) != 0) {
+		while (n_held < FAULT_MBUFS_MAX && rte_mempool_get(queue->pool, &held[n_held]) == 0)
+			n_held++;
+		n = rte_eth_rx_burst(queue->eth_port, index, pkts, max);
+		for (unsigned i = 0; i < n_held; i++)
+			rte_mempool_put(queue->pool, held[i]);
+		return n;
+	}
+#endif
+	return rte_eth_rx_burst(queue->eth_port, index, pkts, max);
+}
+
 static unsigned eth_rx(struct port_queue *port_queue, struct burst *burst, unsigned max)
 {
 	struct eth_queue *queue = port_queue->priv;
 	uint64_t before_tsc = port_queue->poll_before_tsc;
 	uint64_t now_tsc;
 
-	burst->n = rte_eth_rx_burst(queue->eth_port, port_queue->index, burst->pkts, max);
+	burst->n = queue_burst(queue, port_queue->index, burst->pkts, max);
 	if (queue->nic)
 		packets_prefetch(burst);
 	burst->outbound = 0;

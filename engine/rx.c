@@ -23,6 +23,7 @@
 #include "engine/clock.h"
 #include "engine/counter.h"
 #include "engine/engine.h"
+#include "engine/fault.h"
 #include "engine/lane.h"
 #include "engine/rcu.h"
 #include "engine/rx_set.h"
@@ -194,6 +195,7 @@ static int rx_main(void *arg)
 		const struct rx_view *view = rx_set_view(rx->index);
 		unsigned n;
 
+		fault_point(FAULT_rx_pause);
 		if (view != NULL && view->generation != rx->generation)
 			view_enter(rx, view);
 		n = view_poll(rx);

@@ -3,8 +3,11 @@
  */
 #include "engine/sink.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
+
+#include "engine/block.h"
 
 const struct sink_ops *sink_disk_open(void **state)
 {
@@ -16,6 +19,25 @@ const struct sink_ops *sink_disk_open(void **state)
 			return candidates[i];
 	}
 	return NULL;
+}
+
+bool sink_write_advance(struct sink_write *write, int64_t result)
+{
+	const uint32_t before = write->done;
+
+	if (result > 0) {
+		write->done += result;
+		if (write->direct && write->done < write->len)
+			write->done -= write->done % BLOCK_PAGE;
+		write->n_iovs = sink_iovs_skip(write->iovs, write->n_iovs, write->done - before);
+	} else if (result != -EINTR && result != -EAGAIN) {
+		write->error = result < 0 ? (int)-result : EIO;
+	}
+	write->tries = write->done != before ? 0 : write->tries + 1;
+	if (write->tries == SINK_TRIES_MAX && write->error == 0)
+		write->error = result < 0 ? (int)-result : EIO;
+	write->complete = write->done == write->len || write->error != 0;
+	return write->complete;
 }
 
 unsigned sink_iovs_skip(struct iovec *iovs, unsigned n_iovs, uint64_t n)

@@ -11,9 +11,10 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define SINK_WRITES_MAX   32  /* in flight per writer */
-#define SINK_IOVS_MAX     256 /* blocks gathered into one write: 16 MiB */
-#define SINK_IOVS_DEFAULT 64  /* 4 MiB, where nothing was measured */
+#define SINK_WRITES_MAX   32   /* in flight per writer */
+#define SINK_IOVS_MAX     256  /* blocks gathered into one write: 16 MiB */
+#define SINK_TRIES_MAX    2000 /* of a write that makes no way; each takes a writer's round */
+#define SINK_IOVS_DEFAULT 64   /* 4 MiB, where nothing was measured */
 
 struct block;
 struct lane;
@@ -31,12 +32,15 @@ struct sink_write {
 	uint32_t done; /* bytes written so far, over short writes */
 	int error;     /* errno, or 0 */
 	bool complete;
+	bool direct;    /* O_DIRECT: goes on at a page, wherever it stopped */
+	unsigned tries; /* in a row that wrote nothing */
 	unsigned n_iovs;
 	struct iovec iovs[SINK_IOVS_MAX];
 	struct block *blocks; /* linked by next, in stream order */
 	bool partial;         /* its last block is a partial one */
 	uint64_t submitted_tsc;
 	struct sink_write *next;
+	struct sink_write *wait_next; /* the sink's */
 };
 
 struct sink_ops {
@@ -60,6 +64,12 @@ extern const struct sink_ops sink_null_ops;
 /* What files are written with here: io_uring where it is allowed, else plain writes. *state is what its
  * open returned. NULL with errno set: neither. */
 const struct sink_ops *sink_disk_open(void **state);
+
+/*
+ * What came of a call for the rest of a write: bytes, or -errno. True: it is complete, with its error if
+ * it has one. False: do the rest of it, which may be all.
+ */
+bool sink_write_advance(struct sink_write *write, int64_t result);
 
 /* Skip the first n bytes of an iovec array: what a short write leaves to do. Returns the new count.
  */

@@ -28,20 +28,12 @@ static void pwrite_submit(void *sink, struct sink_write *write)
 {
 	struct sink_pwrite *state = sink;
 
-	while (write->done < write->len && write->error == 0) {
-		ssize_t n = pwritev(write->fd, write->iovs, (int)write->n_iovs,
-			(off_t)(write->offset + write->done));
+	ssize_t n;
 
-		if (n > 0) {
-			write->done += n;
-			write->n_iovs = sink_iovs_skip(write->iovs, write->n_iovs, n);
-		} else if (n == 0) {
-			write->error = EIO;
-		} else if (errno != EINTR) {
-			write->error = errno;
-		}
-	}
-	write->complete = true;
+	do
+		n = pwritev(write->fd, write->iovs, (int)write->n_iovs,
+			(off_t)(write->offset + write->done));
+	while (!sink_write_advance(write, n < 0 ? -errno : n));
 	state->done[state->n_done++] = write;
 }
 

@@ -10,12 +10,19 @@
 #include <liburing.h>
 #include <stdlib.h>
 
+#include "engine/fault.h"
+
 struct sink_uring {
 	struct io_uring ring;
+	struct sink_write *waiting; /* found no place in the ring; linked by wait_next */
+	struct sink_write **waiting_end;
 };
 
 static void write_issue(struct sink_uring *uring, struct sink_write *write);
-static bool write_finish(struct sink_write *write, int result);
+static void write_wait(struct sink_uring *uring, struct sink_write *write);
+static void waiting_issue(struct sink_uring *uring);
+static void queue_submit(struct sink_uring *uring);
+static int64_t cqe_result(const struct io_uring_cqe *cqe);
 
 static void *uring_open(void)
 {
@@ -24,7 +31,10 @@ static void *uring_open(void)
 
 	if (uring == NULL)
 		return NULL;
-	rc = io_uring_queue_init(2 * SINK_WRITES_MAX, &uring->ring, 0);
+	rc = fault_point(FAULT_uring_setup);
+	if (rc == 0)
+		rc = io_uring_queue_init(2 * SINK_WRITES_MAX, &uring->ring, 0);
+	uring->waiting_end = &uring->waiting;
 	if (rc == 0)
 		return uring;
 	free(uring);
@@ -52,56 +62,83 @@ static unsigned uring_reap(void *sink, struct sink_write **writes, unsigned n_ma
 	struct io_uring_cqe *cqe;
 	unsigned n = 0;
 
+	waiting_issue(uring);
 	/* What a submit could not take (no memory for the moment) is still in the queue. */
 	if (io_uring_sq_ready(&uring->ring) != 0)
-		io_uring_submit(&uring->ring);
+		queue_submit(uring);
 	while (n < n_max) {
 		int rc = n == 0 && wait_ns != 0
 				 ? io_uring_wait_cqe_timeout(&uring->ring, &cqe, &timeout)
 				 : io_uring_peek_cqe(&uring->ring, &cqe);
 		struct sink_write *write;
-		int result;
+		int64_t result;
 
 		if (rc != 0)
 			break;
 		write = io_uring_cqe_get_data(cqe);
-		result = cqe->res;
+		result = cqe_result(cqe);
 		io_uring_cqe_seen(&uring->ring, cqe);
-		if (write_finish(write, result))
+		if (sink_write_advance(write, result))
 			writes[n++] = write;
-		else
+		else if (write->tries == 0)
 			write_issue(uring, write);
+		else
+			write_wait(uring, write);
 	}
 	return n;
 }
 
-/* The ring has twice as many places as writes can be in flight, so there is always one. */
+/* The ring has twice as many places as writes can be in flight; should there be none all the same, the
+ * write waits for the next reap. */
 static void write_issue(struct sink_uring *uring, struct sink_write *write)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+	struct io_uring_sqe *sqe =
+		fault_point(FAULT_uring_sqe) == 0 ? io_uring_get_sqe(&uring->ring) : NULL;
 
+	if (sqe == NULL) {
+		write_wait(uring, write);
+		return;
+	}
 	io_uring_prep_writev(
 		sqe, write->fd, write->iovs, write->n_iovs, write->offset + write->done);
 	io_uring_sqe_set_data(sqe, write);
-	io_uring_submit(&uring->ring);
+	queue_submit(uring);
 }
 
-/* False: there is more to write. */
-static bool write_finish(struct sink_write *write, int result)
+static void write_wait(struct sink_uring *uring, struct sink_write *write)
 {
-	if (result == -EINTR || result == -EAGAIN)
-		return false;
-	if (result > 0) {
-		write->done += result;
-		if (write->done < write->len) {
-			write->n_iovs = sink_iovs_skip(write->iovs, write->n_iovs, result);
-			return false;
-		}
-	} else {
-		write->error = result < 0 ? -result : EIO;
+	write->wait_next = NULL;
+	*uring->waiting_end = write;
+	uring->waiting_end = &write->wait_next;
+}
+
+static void waiting_issue(struct sink_uring *uring)
+{
+	struct sink_write *write = uring->waiting;
+
+	uring->waiting = NULL;
+	uring->waiting_end = &uring->waiting;
+	while (write != NULL) {
+		struct sink_write *next = write->wait_next;
+
+		write_issue(uring, write);
+		write = next;
 	}
-	write->complete = true;
-	return true;
+}
+
+static void queue_submit(struct sink_uring *uring)
+{
+	if (fault_point(FAULT_uring_submit) == 0)
+		io_uring_submit(&uring->ring);
+}
+
+static int64_t cqe_result(const struct io_uring_cqe *cqe)
+{
+	const int rc = fault_point(FAULT_uring_result);
+
+	if (rc != 0)
+		return rc;
+	return cqe->res > 0 ? (int64_t)fault_short(FAULT_uring_result, cqe->res) : cqe->res;
 }
 
 const struct sink_ops sink_uring_ops = {

@@ -26,6 +26,7 @@
 #include "engine/counter.h"
 #include "engine/engine.h"
 #include "engine/event.h"
+#include "engine/fault.h"
 #include "engine/lane.h"
 
 #define GATHER_NS   20000000ULL
@@ -268,6 +269,7 @@ static void *writer_main(void *arg)
 		uint64_t waited_tsc, ended_tsc;
 		unsigned n_blocks, n_reaped;
 
+		fault_point(FAULT_writer_stall);
 		n_blocks = blocks_receive(writer);
 		lanes_submit(writer);
 		flying = flying || writer->n_flying_disk != 0;
@@ -412,6 +414,7 @@ static struct sink_write *write_gather(struct writer *writer, struct lane *lane)
 	memset(write, 0, offsetof(struct sink_write, iovs));
 	write->lane = lane;
 	write->fd = lane->file.fd;
+	write->direct = lane->file.direct;
 	write->offset = lane->queue->offset;
 	write->blocks = NULL;
 	while (lane->queue != NULL && write->n_iovs < n_max && !partial) {

@@ -215,6 +215,7 @@ class Daemon:
         self.wrap = [str(word) for word in wrap]
         self.allowed = list(LOG_ALLOWED)
         self.unfinished_allowed = False
+        self.env = {}
         self.process = None
         self.log_path = self.dir / "log"
         self.config = self.dir / "sluice.ini"
@@ -246,6 +247,7 @@ class Daemon:
             start_new_session=True,
             preexec_fn=preexec,
             cwd=self.dir,
+            env={**os.environ, **self.env},
         )
         log.close()
         until("the daemon answers /healthz", self._healthy, 30)
