@@ -11,20 +11,21 @@
 #include "config/option.h"
 #include "config/route.h"
 
-#define OPTIONS_MAX   96
+#define OPTIONS_MAX   128
 #define INSTANCES_MAX CONFIG_ACCOUNTS_MAX
-#define SECTIONS_MAX  (16 + CONFIG_PORTS_MAX + CONFIG_ACCOUNTS_MAX)
+#define SECTIONS_MAX  (16 + CONFIG_PORTS_MAX + CONFIG_ACCOUNTS_MAX + CONFIG_BUCKETS_MAX)
 
 /* A file being read: where everything stood, so that rules between values can point at a line. */
 struct reading {
 	struct config *config;
 	const char *section; /* of the table; NULL before the first */
 	void *base;          /* the struct that the section's options fill */
-	unsigned instance;   /* of [port] or [account], else 0 */
+	unsigned instance;   /* of [port], [account] or [bucket], else 0 */
 	unsigned n_seen;
 	char seen[SECTIONS_MAX][INI_NAME_LEN_MAX + 1]; /* sections so far, as written */
 	unsigned port_line[CONFIG_PORTS_MAX];
 	unsigned account_line[CONFIG_ACCOUNTS_MAX];
+	unsigned bucket_line[CONFIG_BUCKETS_MAX];
 	unsigned option_line[OPTIONS_MAX][INSTANCES_MAX]; /* 0 = not in the file */
 	unsigned line;                                    /* of the rule that failed */
 };
@@ -105,6 +106,29 @@ const struct config_account *config_account_find(const struct config *config, co
 			(*name != '\0' && strcmp(config->accounts[i].id, name) == 0))
 			return &config->accounts[i];
 	return NULL;
+}
+
+const struct config_bucket *config_bucket_find(const struct config *config, const char *name)
+{
+	for (unsigned i = 0; i < config->n_buckets; i++)
+		if (strcmp(config->buckets[i].name, name) == 0)
+			return &config->buckets[i];
+	return NULL;
+}
+
+bool config_bucket_allows(
+	const struct config *config, const struct config_bucket *bucket, const char *account)
+{
+	const struct config_account *found = config_account_find(config, account);
+	const struct config_list *list = &bucket->accounts;
+
+	if (strcmp(account, "*") == 0)
+		return true;
+	for (unsigned i = 0; i < list->n; i++)
+		if (strcmp(list->item[i], "*") == 0 ||
+			(found != NULL && strcmp(list->item[i], found->name) == 0))
+			return true;
+	return false;
 }
 
 /* What --help-config says: "  key = default   (what is allowed; restart)" and the help below. */
@@ -254,14 +278,38 @@ static int section_begin(void *arg, const char *text, unsigned line, struct err 
 	return 0;
 }
 
-/* The next free port or account, with its name; NULL with err. */
+/* The sections that stand with a name, and where their structs are. Each struct begins with the name. */
+struct instances {
+	const char *section;
+	unsigned *n;
+	unsigned n_max;
+	unsigned *line;
+	char *base;
+	size_t size;
+	const void *taken; /* who has the name already */
+};
+
+static struct instances instances_of(struct reading *r, const char *section, const char *name)
+{
+	struct config *c = r->config;
+
+	if (strcmp(section, "port") == 0)
+		return (struct instances){section, &c->n_ports, CONFIG_PORTS_MAX, r->port_line,
+			(char *)c->ports, sizeof(c->ports[0]), config_port_find(c, name)};
+	if (strcmp(section, "bucket") == 0)
+		return (struct instances){section, &c->n_buckets, CONFIG_BUCKETS_MAX,
+			r->bucket_line, (char *)c->buckets, sizeof(c->buckets[0]),
+			config_bucket_find(c, name)};
+	return (struct instances){section, &c->n_accounts, CONFIG_ACCOUNTS_MAX, r->account_line,
+		(char *)c->accounts, sizeof(c->accounts[0]), config_account_find(c, name)};
+}
+
+/* The next free port, account or bucket, with its name; NULL with err. */
 static void *instance_new(
 	struct reading *r, const char *section, const char *name, unsigned line, struct err *err)
 {
-	bool is_port = strcmp(section, "port") == 0;
-	struct config *config = r->config;
-	unsigned n = is_port ? config->n_ports : config->n_accounts;
-	unsigned n_max = is_port ? CONFIG_PORTS_MAX : CONFIG_ACCOUNTS_MAX;
+	const struct instances all = instances_of(r, section, name);
+	char *base;
 
 	if (!option_name_is_good(name)) {
 		err_set(err, EINVAL, NULL,
@@ -270,25 +318,20 @@ static void *instance_new(
 			section, name, section);
 		return NULL;
 	}
-	if (n == n_max) {
+	if (*all.n == all.n_max) {
 		err_set(err, EINVAL, NULL, "[%s %s] is one too many, allowed: %u", section, name,
-			n_max);
+			all.n_max);
 		return NULL;
 	}
-	if (is_port ? config_port_find(config, name) != NULL
-		    : config_account_find(config, name) != NULL) {
+	if (all.taken != NULL) {
 		err_set(err, EINVAL, NULL, "[%s %s] stands there twice", section, name);
 		return NULL;
 	}
-	r->instance = n;
-	if (is_port) {
-		r->port_line[n] = line;
-		snprintf(config->ports[n].name, CONFIG_NAME_MAX, "%s", name);
-		return &config->ports[config->n_ports++];
-	}
-	r->account_line[n] = line;
-	snprintf(config->accounts[n].name, CONFIG_NAME_MAX, "%s", name);
-	return &config->accounts[config->n_accounts++];
+	r->instance = (*all.n)++;
+	all.line[r->instance] = line;
+	base = all.base + r->instance * all.size;
+	snprintf(base, CONFIG_NAME_MAX, "%s", name);
+	return base;
 }
 
 static void section_defaults(const char *section, void *base)
@@ -443,6 +486,46 @@ static int account_check(struct reading *r, unsigned i, struct err *err)
 	return 0;
 }
 
+static int bucket_accounts_check(struct reading *r, unsigned i, struct err *err)
+{
+	const struct config_list *accounts = &r->config->buckets[i].accounts;
+
+	for (unsigned j = 0; j < accounts->n; j++) {
+		bool all = strcmp(accounts->item[j], "*") == 0;
+
+		if ((all && accounts->n == 1) ||
+			(!all && config_account_find(r->config, accounts->item[j]) != NULL))
+			continue;
+		err_set(err, EINVAL, "accounts", "there is no [account %s], allowed: %s",
+			accounts->item[j], all ? "* alone, or names" : "* or names of accounts");
+		return rule_fail(r, "bucket", "accounts", i, r->bucket_line[i]);
+	}
+	return 0;
+}
+
+static int bucket_check(struct reading *r, unsigned i, struct err *err)
+{
+	struct config_bucket *bucket = &r->config->buckets[i];
+	const char *missing = *bucket->endpoint == '\0'      ? "endpoint"
+			      : *bucket->credentials == '\0' ? "credentials"
+							     : NULL;
+
+	if (missing != NULL) {
+		err_set(err, EINVAL, missing, "[bucket %s] has none", bucket->name);
+		return rule_fail(r, "bucket", missing, i, r->bucket_line[i]);
+	}
+	if (strncmp(bucket->endpoint, "http://", 7) == 0 && !bucket->insecure) {
+		err_set(err, EINVAL, "endpoint",
+			"\"%.100s\" would send captures over the network in clear, allowed: "
+			"https://, or insecure = yes",
+			bucket->endpoint);
+		return rule_fail(r, "bucket", "endpoint", i, r->bucket_line[i]);
+	}
+	if (*bucket->bucket == '\0')
+		memcpy(bucket->bucket, bucket->name, sizeof(bucket->bucket));
+	return bucket_accounts_check(r, i, err);
+}
+
 /* The right-hand sides of NAME=PORT are ports. */
 static int pairs_check(struct reading *r, const char *section, const char *key,
 	const struct config_list *pairs, struct err *err)
@@ -486,6 +569,8 @@ static int rules_check(struct reading *r, struct err *err)
 		rc = port_check(r, i, err);
 	for (unsigned i = 0; rc == 0 && i < config->n_accounts; i++)
 		rc = account_check(r, i, err);
+	for (unsigned i = 0; rc == 0 && i < config->n_buckets; i++)
+		rc = bucket_check(r, i, err);
 	if (rc == 0)
 		rc = pairs_check(r, "nsx", "points", &config->nsx.points, err);
 	if (rc == 0)

@@ -16,6 +16,7 @@
 
 #define CONFIG_PORTS_MAX    16
 #define CONFIG_ACCOUNTS_MAX 64
+#define CONFIG_BUCKETS_MAX  32
 #define CONFIG_CPUS_MAX     32
 #define CONFIG_LIST_MAX     32
 #define CONFIG_NAME_MAX     64  /* with the final NUL */
@@ -31,6 +32,7 @@ enum config_measure { CONFIG_MEASURE_AUTO, CONFIG_MEASURE_NO };
 enum config_overload { CONFIG_OVERLOAD_REPORT, CONFIG_OVERLOAD_REFUSE, CONFIG_OVERLOAD_DEGRADE };
 enum config_degrade { CONFIG_DEGRADE_SNAPLEN, CONFIG_DEGRADE_SAMPLING };
 enum config_deliver { CONFIG_DELIVER_LOCAL, CONFIG_DELIVER_BUCKET };
+enum config_style { CONFIG_STYLE_PATH, CONFIG_STYLE_HOST };
 enum config_nsx_format { CONFIG_NSX_PCAP, CONFIG_NSX_PCAPNG };
 
 /* A comma-separated list. */
@@ -64,6 +66,26 @@ struct config_account {
 	char org_id[CONFIG_NAME_MAX];
 	char colo[CONFIG_NAME_MAX];
 	struct config_list ports; /* names; one item "*" = all */
+};
+
+/* [bucket NAME]: object storage that captures may be delivered to */
+struct config_bucket {
+	char name[CONFIG_NAME_MAX];     /* as users say it */
+	char bucket[CONFIG_NAME_MAX];   /* as the service calls it; never "" after config_load */
+	char endpoint[CONFIG_TEXT_MAX]; /* https://HOST[:PORT], or http:// with insecure */
+	char region[CONFIG_NAME_MAX];
+	enum config_style style;
+	bool insecure;
+	char credentials[CONFIG_TEXT_MAX]; /* file; read anew for each upload */
+	char ca[CONFIG_TEXT_MAX];          /* PEM file; "" = the system's */
+	struct config_list accounts;       /* names; one item "*" = all */
+	char prefix[CONFIG_TEXT_MAX];      /* before what the user asks for; no / at either end */
+	uint64_t part_bytes;               /* 0 = auto */
+	bool keep;                         /* the local file, after the object was verified */
+	bool remove;                       /* the object, when the capture is deleted */
+	struct config_list allow;          /* networks that are not public: ADDRESS/BITS */
+	uint64_t timeout_ms;
+	uint64_t give_up_ms; /* 0 = never */
 };
 
 struct config {
@@ -131,6 +153,8 @@ struct config {
 	struct config_port ports[CONFIG_PORTS_MAX];
 	unsigned n_accounts;
 	struct config_account accounts[CONFIG_ACCOUNTS_MAX];
+	unsigned n_buckets;
+	struct config_bucket buckets[CONFIG_BUCKETS_MAX];
 };
 
 /*
@@ -143,8 +167,12 @@ void config_free(struct config *config);
 /* Print every option with section, type, default, range, unit, restart needed and help. */
 void config_help(FILE *out);
 
-/* The port or account of that name (account: also by id), or NULL. */
+/* The port, account or bucket of that name (account: also by id), or NULL. */
 const struct config_port *config_port_find(const struct config *config, const char *name);
 const struct config_account *config_account_find(const struct config *config, const char *name);
+const struct config_bucket *config_bucket_find(const struct config *config, const char *name);
+/* The account ("*": any) may send its captures to the bucket. */
+bool config_bucket_allows(
+	const struct config *config, const struct config_bucket *bucket, const char *account);
 
 #endif

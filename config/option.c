@@ -22,7 +22,7 @@ struct suffix {
 typedef int option_check(const struct option *option, const void *member, struct err *err);
 static option_check check_address, check_listen, check_path, check_url, check_interface,
 	check_device, check_hex32, check_uuid, check_word, check_networks, check_pairs,
-	check_joined, check_devices;
+	check_joined, check_devices, check_endpoint, check_bucket, check_prefix;
 
 const struct option option_table[] = {
 #define OPTION(section, base, member, key, kind, value, min, max, unit, check, restart, help) \
@@ -154,7 +154,8 @@ bool option_name_is_good(const char *name)
 
 bool option_section_named(const char *section)
 {
-	return strcmp(section, "port") == 0 || strcmp(section, "account") == 0;
+	return strcmp(section, "port") == 0 || strcmp(section, "account") == 0 ||
+	       strcmp(section, "bucket") == 0;
 }
 
 static int set_text(const struct option *option, void *member, const char *value, struct err *err)
@@ -649,4 +650,73 @@ static int check_devices(const struct option *option, const void *member, struct
 				"\"%s\", allowed: %s, the MAC as 12 lower-case hex digits",
 				list->item[i], option->unit);
 	return check_pairs(option, member, err);
+}
+
+/* SCHEME://HOST or SCHEME://HOST:PORT and nothing else: the rest of a URL is made from other options. */
+static int check_endpoint(const struct option *option, const void *member, struct err *err)
+{
+	static const char letters[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-";
+	const char *url = member, *at;
+	struct in6_addr address;
+	char text[CONFIG_NAME_MAX];
+	uint64_t port = 1;
+	bool good;
+
+	if (*url == '\0')
+		return 0;
+	at = strncmp(url, "https://", 8) == 0  ? url + 8
+	     : strncmp(url, "http://", 7) == 0 ? url + 7
+					       : url;
+	good = at != url;
+	if (*at == '[') {
+		snprintf(text, sizeof(text), "%.*s", (int)strcspn(at + 1, "]"), at + 1);
+		good = good && inet_pton(AF_INET6, text, &address) == 1;
+		at += strcspn(at, "]");
+		good = good && *at == ']';
+		at += *at == ']';
+	} else {
+		good = good && isalnum((unsigned char)*at);
+		at += strspn(at, letters);
+	}
+	if (*at == ':')
+		good = good && number_parse(at + 1, numbers, &port) && port >= 1 && port <= 65535;
+	else
+		good = good && *at == '\0';
+	if (good)
+		return 0;
+	return err_set(err, EINVAL, option->key,
+		"\"%.100s\", allowed: https://HOST or https://HOST:PORT, without a path", url);
+}
+
+static int check_bucket(const struct option *option, const void *member, struct err *err)
+{
+	static const char letters[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	const char *name = member;
+
+	if (name[strspn(name, letters)] == '\0' && strstr(name, "..") == NULL && *name != '.')
+		return 0;
+	return err_set(
+		err, EINVAL, option->key, "\"%s\", allowed: letters, digits and . _ -", name);
+}
+
+/* The beginning of keys: parts between slashes, none of them empty, "." or "..". */
+static int check_prefix(const struct option *option, const void *member, struct err *err)
+{
+	const char *prefix = member;
+
+	for (const char *at = prefix; *prefix != '\0'; at++) {
+		size_t len = strcspn(at, "/");
+
+		if (len == 0 || (len == 1 && *at == '.') || (len == 2 && strncmp(at, "..", 2) == 0))
+			return err_set(err, EINVAL, option->key,
+				"\"%.100s\", allowed: as captures/site1, without . and .. and a / "
+				"at either end",
+				prefix);
+		at += len;
+		if (*at == '\0')
+			break;
+	}
+	return 0;
 }

@@ -30,10 +30,10 @@ enum option_kind {
 };
 
 struct option {
-	const char *section; /* "port" and "account" stand with a name */
+	const char *section; /* "port", "account" and "bucket" stand with a name */
 	const char *key;
 	enum option_kind kind;
-	size_t offset;     /* of the member in struct config, config_port or config_account */
+	size_t offset; /* of the member in struct config, config_port, config_account or config_bucket */
 	size_t size;       /* of the member */
 	const char *value; /* the default, as text */
 	uint64_t min;

@@ -127,7 +127,17 @@ static void defaults_fit_small_machines(void **state)
 	config_free(config);
 }
 
-/* A file that sets one option of the table to value; the option's line is 3 (or 4 in a port). */
+#define BUCKET_REST "endpoint = https://s3.example.net\ncredentials = /a\n"
+
+/* What a [bucket] needs besides key. */
+static const char *bucket_rest(const char *key)
+{
+	return strcmp(key, "endpoint") == 0      ? "credentials = /a\n"
+	       : strcmp(key, "credentials") == 0 ? "endpoint = https://s3.example.net\n"
+						 : BUCKET_REST;
+}
+
+/* A file that sets one option of the table to value; the option's line is 3. */
 static void option_file(const struct option *option, const char *value, char *out, size_t size)
 {
 	bool port = strcmp(option->section, "port") == 0;
@@ -137,8 +147,9 @@ static void option_file(const struct option *option, const char *value, char *ou
 		snprintf(out, size, "[port tap0]\n%s\n%s = %s\n", source ? "" : "interface = lo",
 			option->key, value);
 	else
-		snprintf(out, size, "[%s%s]\n\n%s = %s\n" PORT, option->section,
-			option_section_named(option->section) ? " a" : "", option->key, value);
+		snprintf(out, size, "[%s%s]\n\n%s = %s\n%s" PORT, option->section,
+			option_section_named(option->section) ? " a" : "", option->key, value,
+			strcmp(option->section, "bucket") == 0 ? bucket_rest(option->key) : "");
 }
 
 static void number_print(const struct option *option, uint64_t number, char *out, size_t size)
@@ -292,6 +303,72 @@ static void cpus_are_checked(void **state)
 		refused(text, 2, "writer_cpus: ", "allowed: ");
 	}
 	refused("[engine]\nrx_cpus = 0-7,0-7,0-7,0-7,0\n" PORT, 2, "rx_cpus: ", "more than 32");
+}
+
+static void buckets_are_checked(void **state)
+{
+	static const char *const bad_endpoints[] = {"s3.example.net", "https://", "ftp://a",
+		"https://a/b", "https://a:0", "https://a:65536", "https://a:b", "https://u@a",
+		"https://a?b", "https://a#b", "https://[::1", "https://[a]", "https://a b",
+		"https://a:1/", "https://-a"};
+	static const char *const good_endpoints[] = {"https://a", "https://a:443",
+		"https://10.0.0.1:9", "https://[::1]:9", "https://[::1]"};
+	static const char *const bad_prefixes[] = {
+		"/a", "a/", "a//b", ".", "..", "a/../b", "a/./b"};
+	struct config *config = load("[bucket caps]\n" BUCKET_REST PORT);
+	char text[512];
+
+	assert_int_equal(config->n_buckets, 1);
+	assert_ptr_equal(config_bucket_find(config, "caps"), &config->buckets[0]);
+	assert_null(config_bucket_find(config, "cap"));
+	assert_string_equal(config->buckets[0].bucket, "caps");
+	assert_string_equal(config->buckets[0].region, "us-east-1");
+	assert_int_equal(config->buckets[0].style, CONFIG_STYLE_PATH);
+	assert_int_equal(config->buckets[0].part_bytes, 0);
+	assert_true(config->buckets[0].keep);
+	assert_true(config_bucket_allows(config, &config->buckets[0], "anybody"));
+	config_free(config);
+	config = load("[bucket a]\nbucket = Real.name-1\naccounts = x\npart_size = 5M\n" BUCKET_REST
+		      "[bucket b]\n" BUCKET_REST "[account x]\nid = "
+		      "023e105f4ecef8ad9ca31a8372d0c353\n[account y]\n" PORT);
+	assert_string_equal(config->buckets[0].bucket, "Real.name-1");
+	assert_string_equal(config->buckets[1].bucket, "b");
+	assert_int_equal(config->buckets[0].part_bytes, 5 << 20);
+	assert_true(config_bucket_allows(config, &config->buckets[0], "x"));
+	assert_true(config_bucket_allows(config, &config->buckets[0], "*"));
+	assert_true(config_bucket_allows(
+		config, &config->buckets[0], "023e105f4ecef8ad9ca31a8372d0c353"));
+	assert_false(config_bucket_allows(config, &config->buckets[0], "y"));
+	assert_false(config_bucket_allows(config, &config->buckets[0], "nobody"));
+	config_free(config);
+	for (unsigned i = 0; i < sizeof(bad_endpoints) / sizeof(bad_endpoints[0]); i++) {
+		snprintf(text, sizeof(text), "[bucket a]\nendpoint = %s\ncredentials = /a\n" PORT,
+			bad_endpoints[i]);
+		refused(text, 2, "endpoint: ", "allowed: https://HOST");
+	}
+	for (unsigned i = 0; i < sizeof(good_endpoints) / sizeof(good_endpoints[0]); i++) {
+		snprintf(text, sizeof(text), "[bucket a]\nendpoint = %s\ncredentials = /a\n" PORT,
+			good_endpoints[i]);
+		config_free(load(text));
+	}
+	for (unsigned i = 0; i < sizeof(bad_prefixes) / sizeof(bad_prefixes[0]); i++) {
+		snprintf(text, sizeof(text), "[bucket a]\nprefix = %s\n" BUCKET_REST PORT,
+			bad_prefixes[i]);
+		refused(text, 2, "prefix: ", "allowed: as captures/site1");
+	}
+	refused("[bucket a]\nendpoint = http://a\ncredentials = /a\n" PORT, 2,
+		"endpoint: \"http://a\" would send", "insecure = yes");
+	config_free(
+		load("[bucket a]\nendpoint = http://a\ninsecure = yes\ncredentials = /a\n" PORT));
+	refused("[bucket a]\nendpoint = https://a\n" PORT, 1, "credentials: [bucket a] has none",
+		"");
+	refused("[bucket a]\ncredentials = /a\n" PORT, 1, "endpoint: [bucket a] has none", "");
+	refused("[bucket a]\nbucket = a/b\n" BUCKET_REST PORT, 2, "bucket: ", "letters, digits");
+	refused("[bucket a]\naccounts = b\n" BUCKET_REST PORT, 2,
+		"accounts: there is no [account b]", "* or names");
+	refused("[bucket a]\nallow = 10.0.0.0/33\n" BUCKET_REST PORT, 2, "allow: ", "networks");
+	refused("[bucket a]\n" BUCKET_REST "[bucket a]\n" PORT, 4, "[bucket a] stands there twice",
+		"");
 }
 
 static void unknown_words_are_refused(void **state)
@@ -588,6 +665,7 @@ int main(void)
 		cmocka_unit_test(texts_are_bounded),
 		cmocka_unit_test(units_are_read),
 		cmocka_unit_test(cpus_are_checked),
+		cmocka_unit_test(buckets_are_checked),
 		cmocka_unit_test(unknown_words_are_refused),
 		cmocka_unit_test(repeats_are_refused),
 		cmocka_unit_test(sections_are_named),
