@@ -8,6 +8,7 @@
 
 #include <event2/event.h>
 
+#include "control/audit.h"
 #include "api/auth.h"
 #include "api/citrix.h"
 #include "api/cloudflare.h"
@@ -19,6 +20,7 @@
 #include "api/route.h"
 #include "api/server.h"
 #include "api/stream.h"
+#include "api/trail.h"
 
 #define CUT_EVERY_MS 250 /* so that what a token had opened ends within a second of it */
 
@@ -45,6 +47,7 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 	static const struct server_ops ops = {
 		.handle = route_dispatch,
 		.refusal = route_refusal,
+		.answered = trail_answered,
 	};
 	int rc = auth_start(config, err);
 
@@ -60,6 +63,7 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 	nsx_start(config);
 	mist_start(config);
 	guard_start();
+	trail_start();
 	rc = cut_start(base, err);
 	if (rc == 0)
 		rc = server_start(config, base, &ops, err);
@@ -68,9 +72,15 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 	return rc;
 }
 
+void api_reload(void)
+{
+	audit_reopen();
+}
+
 void api_stop(void)
 {
 	server_stop();
+	trail_stop();
 	if (cut_event != NULL)
 		event_free(cut_event);
 	cut_event = NULL;

@@ -17,6 +17,9 @@ struct event_base;
  */
 int api_start(const struct config *config, struct event_base *base, struct err *err);
 
+/* What is read or opened again on SIGHUP, without anybody's noticing: the audit log's file. */
+void api_reload(void);
+
 /*
  * Close every connection. Requests that wait for a session's or a job's callback end quietly when
  * it comes, so workers and sessions may be stopped before or after.

@@ -52,10 +52,10 @@ static void capture_download(struct request *request);
 static void post_ended(struct session *session, const struct err *err, void *arg);
 static void post_answer(json_t *packets, void *arg);
 
-#define BOTH(method, path, role, handle)         \
-	{method, "/v1" path, role, handle},      \
-	{                                        \
-		method, "/v2" path, role, handle \
+#define BOTH(method, path, role, ...)                 \
+	{method, "/v1" path, role, __VA_ARGS__},      \
+	{                                             \
+		method, "/v2" path, role, __VA_ARGS__ \
 	}
 
 static const struct route routes[] = {
@@ -66,7 +66,7 @@ static const struct route routes[] = {
 	BOTH(METHOD_GET, "/diag/packet_capture", ROLE_VIEWER, capture_show),
 	BOTH(METHOD_PUT, "/diag/packet_capture", ROLE_OPERATOR, capture_change),
 	BOTH(METHOD_DELETE, "/diag/packet_capture", ROLE_OPERATOR, capture_delete),
-	BOTH(METHOD_GET, "/download/pcap_download", ROLE_VIEWER, capture_download),
+	BOTH(METHOD_GET, "/download/pcap_download", ROLE_VIEWER, capture_download, NULL, true),
 };
 
 const struct vendor citrix_vendor = {
@@ -132,6 +132,7 @@ static void login_create(struct request *request)
 				      : "no randomness for a session");
 		goto out;
 	}
+	auth_check(secret, &request->who);
 	server_header_add(request, "Set-Cookie", "%s; Path=/; HttpOnly; SameSite=Strict", cookie);
 	route_reply(request, 200, citrix_message("login", "Login Success: " CITRIX_ADDED));
 out:
@@ -164,6 +165,8 @@ static struct session *capture_need(struct request *request, struct session_info
 
 	if (session == NULL)
 		fail(request, 400, NULL, "there is no packet capture");
+	else
+		route_subject(request, &info->id);
 	return session;
 }
 

@@ -38,7 +38,8 @@ static const struct route routes[] = {
 	{METHOD_GET, "/accounts/{id}/pcaps", ROLE_VIEWER, pcaps_list},
 	{METHOD_GET, "/accounts/{id}/pcaps/{pcap}", ROLE_VIEWER, pcap_show},
 	{METHOD_PUT, "/accounts/{id}/pcaps/{pcap}/stop", ROLE_OPERATOR, pcap_stop},
-	{METHOD_GET, "/accounts/{id}/pcaps/{pcap}/download", ROLE_VIEWER, pcap_download},
+	{METHOD_GET, "/accounts/{id}/pcaps/{pcap}/download", ROLE_VIEWER, pcap_download, NULL,
+		true},
 };
 
 const struct vendor cloudflare_vendor = {

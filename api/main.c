@@ -36,6 +36,7 @@ static int faults_begin(void);
 static int daemon_run(const struct config *config);
 static void error_log(const struct err *err);
 static void signal_end(evutil_socket_t fd, short what, void *arg);
+static void signal_reload(evutil_socket_t fd, short what, void *arg);
 
 int main(int argc, char **argv)
 {
@@ -120,7 +121,9 @@ static void usage_print(FILE *out)
 		"  --version       print the version\n"
 		"%s"
 		"\n"
-		"SIGTERM and SIGINT end running captures cleanly and stop the daemon.\n",
+		"SIGTERM and SIGINT end running captures cleanly and stop the daemon. SIGHUP "
+		"opens\n"
+		"the audit log anew.\n",
 		FAULT_VERSION[0] == '\0'
 			? ""
 			: "  --help-faults   list the fault points of this test build\n");
@@ -157,7 +160,7 @@ static int faults_begin(void)
 static int daemon_run(const struct config *config)
 {
 	struct event_base *base = event_base_new();
-	struct event *on_term = NULL, *on_int = NULL;
+	struct event *on_term = NULL, *on_int = NULL, *on_hup = NULL;
 	struct err err = {0};
 	int rc;
 
@@ -166,8 +169,10 @@ static int daemon_run(const struct config *config)
 	/* First of all: a signal that comes during the start is obeyed when it is over. */
 	on_term = evsignal_new(base, SIGTERM, signal_end, base);
 	on_int = evsignal_new(base, SIGINT, signal_end, base);
+	on_hup = evsignal_new(base, SIGHUP, signal_reload, NULL);
 	event_add(on_term, NULL);
 	event_add(on_int, NULL);
+	event_add(on_hup, NULL);
 	if (engine_start(config, &err) != 0) {
 		error_log(&err);
 		return EXIT_RUNTIME;
@@ -189,6 +194,7 @@ static int daemon_run(const struct config *config)
 	control_stop();
 	event_free(on_term);
 	event_free(on_int);
+	event_free(on_hup);
 	engine_stop();
 	event_base_free(base);
 	return rc == 0 ? EXIT_OK : EXIT_RUNTIME;
@@ -202,4 +208,9 @@ static void error_log(const struct err *err)
 static void signal_end(evutil_socket_t fd, short what, void *arg)
 {
 	event_base_loopbreak(arg);
+}
+
+static void signal_reload(evutil_socket_t fd, short what, void *arg)
+{
+	api_reload();
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/audit.h"
 #include "control/control.h"
 #include "control/session.h"
 #include "control/totals.h"
@@ -251,6 +252,7 @@ static void http_put(FILE *out)
 {
 	struct server_status server;
 	struct guard_status guard;
+	struct audit_status audit;
 
 	server_status(&server);
 	guard_status(&guard);
@@ -265,6 +267,11 @@ static void http_put(FILE *out)
 		"Requests whose credentials were no valid token's.", guard.wrong);
 	value_put(out, "sluice_http_limited_credentials_total", "counter",
 		"Of them, those answered 429 because too many had come.", guard.limited);
+	audit_status(&audit);
+	value_put(out, "sluice_audit_lines_total", "counter", "Lines written to the audit log.",
+		audit.lines);
+	value_put(out, "sluice_audit_lost_lines_total", "counter",
+		"Lines that could not be written to the audit log.", audit.lost);
 }
 
 static void head_put(FILE *out, const char *name, const char *type, const char *help)

@@ -31,10 +31,10 @@ static void notes_change(struct request *request);
 static void link_follow(struct request *request);
 
 /* "capture" is a sibling of ids, so its rows come first. */
-#define BOTH(method, path, role, handle)                       \
-	{method, "/api/v1/sites/{id}" path, role, handle},     \
-	{                                                      \
-		method, "/api/v1/orgs/{id}" path, role, handle \
+#define BOTH(method, path, role, ...)                               \
+	{method, "/api/v1/sites/{id}" path, role, __VA_ARGS__},     \
+	{                                                           \
+		method, "/api/v1/orgs/{id}" path, role, __VA_ARGS__ \
 	}
 
 static const struct route routes[] = {
@@ -44,9 +44,9 @@ static const struct route routes[] = {
 	BOTH(METHOD_GET, "/pcaps/capture", ROLE_VIEWER, capture_show),
 	BOTH(METHOD_DELETE, "/pcaps/capture", ROLE_OPERATOR, capture_stop),
 	{METHOD_PUT, "/api/v1/sites/{id}/pcaps/{pcap}", ROLE_OPERATOR, notes_change},
-	{METHOD_GET, "/api-ws/v1/stream", ROLE_VIEWER, mist_stream_open},
+	{METHOD_GET, "/api-ws/v1/stream", ROLE_VIEWER, mist_stream_open, NULL, true},
 	/* The signature is the credential. */
-	BOTH(METHOD_GET, "/pcaps/{pcap}/download", ROLE_NONE, link_follow),
+	BOTH(METHOD_GET, "/pcaps/{pcap}/download", ROLE_NONE, link_follow, NULL, true),
 };
 
 const struct vendor mist_vendor = {
@@ -231,6 +231,8 @@ static void capture_stop(struct request *request)
 	if (account == NULL)
 		return;
 	session = capture_find(request, account, &info);
+	if (session != NULL)
+		route_subject(request, &info.id);
 	if (session != NULL)
 		session_stop(session, END_stopped, capture_stopped, request);
 	else

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,10 +51,11 @@ static const struct route routes[] = {
 	{METHOD_DELETE, "/api/v1/captures/{id}", ROLE_OPERATOR, capture_delete},
 	{METHOD_POST, "/api/v1/captures/{id}/stop", ROLE_OPERATOR, capture_stop},
 	{METHOD_GET, "/api/v1/captures/{id}/download", ROLE_VIEWER, capture_download,
-		"format partial"},
-	{METHOD_GET, "/api/v1/captures/{id}/packets", ROLE_VIEWER, capture_packets, "offset limit"},
-	{METHOD_GET, "/api/v1/captures/{id}/live", ROLE_VIEWER, capture_live, "format"},
-	{METHOD_GET, "/api/v1/stream", ROLE_VIEWER, stream_handle},
+		"format partial", true},
+	{METHOD_GET, "/api/v1/captures/{id}/packets", ROLE_VIEWER, capture_packets, "offset limit",
+		true},
+	{METHOD_GET, "/api/v1/captures/{id}/live", ROLE_VIEWER, capture_live, "format", true},
+	{METHOD_GET, "/api/v1/stream", ROLE_VIEWER, stream_handle, NULL, true},
 	{METHOD_GET, "/api/v1/ports", ROLE_VIEWER, ports_show},
 	{METHOD_GET, "/api/v1/status", ROLE_VIEWER, status_show},
 	{METHOD_GET, "/api/v1/tokens", ROLE_ADMIN, tokens_list},
@@ -475,6 +477,7 @@ static void token_created(
 	}
 	log_info("token made name=%s role=%s account=%s by=%s", token->name,
 		auth_role_name(token->role), token->account, request->who.name);
+	snprintf(request->subject, sizeof(request->subject), "%s", token->name);
 	server_header_add(request, "Location", "/api/v1/tokens/%s", token->name);
 	route_reply(request, 201, native_token(token, secret));
 }

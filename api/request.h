@@ -17,6 +17,7 @@
 #define REQUEST_SEGMENTS_MAX 16
 #define REQUEST_PARAMS_MAX   16
 #define REQUEST_PEER_MAX     48
+#define REQUEST_SUBJECT_MAX  64
 
 #define REQUEST_METHODS(X) X(GET) X(HEAD) X(POST) X(PUT) X(PATCH) X(DELETE) X(OPTIONS) X(OTHER)
 
@@ -57,6 +58,9 @@ struct request {
 	const struct route *route;
 	unsigned n_skipped; /* segments of the vendor's prefix */
 	struct principal who;
+
+	/* the handler's, for the audit log: an id or a name, where the path does not say it */
+	char subject[REQUEST_SUBJECT_MAX];
 
 	/* the server's own */
 	struct conn *conn; /* NULL: the client has gone */

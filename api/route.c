@@ -198,12 +198,16 @@ void route_reply(struct request *request, int status, json_t *json)
 	free(text);
 }
 
-void route_capture_log(const struct request *request, const struct session_info *info)
+void route_subject(struct request *request, const struct uuid *id)
 {
-	char id[UUID_TEXT_SIZE];
+	uuid_print(id, request->subject);
+}
 
-	uuid_print(&info->id, id);
-	log_info("capture started id=%s owner=%s peer=%s", id, info->owner, request->peer);
+void route_capture_log(struct request *request, const struct session_info *info)
+{
+	route_subject(request, &info->id);
+	log_info("capture started id=%s owner=%s peer=%s", request->subject, info->owner,
+		request->peer);
 }
 
 char *route_refusal(const char *target, int status, const char **content_type)

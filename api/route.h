@@ -20,6 +20,7 @@ struct route {
 	void (*handle)(struct request *request);
 	const char *params; /* names in the query, "limit cursor"; others are refused by strict
 			       vendors */
+	bool packets;       /* a GET whose answer holds what was captured: audited */
 };
 
 struct vendor {
@@ -71,8 +72,11 @@ int route_status(const struct err *err);
 /* Answer with JSON; json is released. */
 void route_reply(struct request *request, int status, json_t *json);
 
-/* The line in the log that says that request began a capture. */
-void route_capture_log(const struct request *request, const struct session_info *info);
+/* What request is about, for the audit log. */
+void route_subject(struct request *request, const struct uuid *id);
+
+/* The line in the log that says that request began a capture, which is its subject. */
+void route_capture_log(struct request *request, const struct session_info *info);
 
 /*
  * For what the HTTP library itself refused: the body in the shape of the vendor that target

@@ -16,6 +16,7 @@
 
 #include "config/log.h"
 #include "control/admission.h"
+#include "control/audit.h"
 #include "control/bottleneck.h"
 #include "control/ceiling.h"
 #include "control/device.h"
@@ -76,6 +77,9 @@ int control_start(const struct config *config, struct event_base *base, struct e
 	rc = device_start(err);
 	if (rc != 0)
 		return rc;
+	rc = audit_start(config->storage.root, base, err);
+	if (rc != 0)
+		return rc;
 	control.engine_event =
 		event_new(base, engine_event_fd(), EV_READ | EV_PERSIST, engine_ready, NULL);
 	control.tick_event = event_new(base, -1, EV_PERSIST, tick, NULL);
@@ -107,6 +111,7 @@ void control_stop(void)
 		event_del(control.engine_event);
 	}
 	job_workers_stop();
+	audit_stop();
 	if (control.engine_event != NULL)
 		event_free(control.engine_event);
 	publish_fini();

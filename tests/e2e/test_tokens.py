@@ -6,6 +6,7 @@ import base64
 import datetime
 import http.client
 import json
+import signal
 import socket
 import time
 
@@ -216,3 +217,111 @@ def test_guessing_from_many_addresses_is_slowed(daemon):
     values = daemon.api.request("GET", "/metrics").body.decode()
     assert "\nsluice_http_wrong_credentials_total 1600\n" in values
     assert f"\nsluice_http_limited_credentials_total {statuses[429]}\n" in values
+
+
+# --- the audit log ------------------------------------------------------------------------------
+
+
+def audit(daemon, event=None):
+    lines = (daemon.root / "audit.log").read_text(encoding="ascii").splitlines()
+    lines = [json.loads(line) for line in lines]
+    return [line for line in lines if event in (None, line["event"])]
+
+
+def audited(daemon, count, event):
+    """The first count lines of that kind, once they are there; and there are no more."""
+    harness.until(
+        f"{count} {event} lines in the audit log", lambda: len(audit(daemon, event)) >= count, 5
+    )
+    found = audit(daemon, event)
+    assert len(found) == count, found
+    return found
+
+
+def test_who_did_what_stays(daemon):
+    """Every change and every download, by whom, from where, with what result; also of what is gone."""
+    daemon.allow("audit log")
+    ann = token(daemon, "ann", "operator")
+    id = ann.create(ports=["tap0"], limits={"packets": 10}, name='"{}')["id"]
+    ann.wait_closed(id)
+    ann.download(id, daemon.dir / "x.pcapng")
+    ann.ask("GET", f"/api/v1/captures/{id}/packets")
+    ann.ask("PATCH", f"/api/v1/captures/{id}", {"notes": "n"})
+    assert ann.request("GET", "/api/v1/tokens").status == 403
+    assert ann.request("DELETE", "/api/v1/tokens/admin").status == 403
+    assert ann.request("DELETE", "/api/v1/captures/%0d%0a").status == 404
+    assert ann.request("DELETE", "/api/v1/captures/%22%E2%80%AEx").status == 404
+    ann.delete(id)
+    pcaps = f"/client/v4/accounts/{ACCOUNT}/pcaps"
+    assert ann.request("POST", pcaps, {"type": "nonsense"}).status == 400
+    answer = ask_from(
+        daemon, "127.0.3.1", "/sdwan/nitro/v1/config/login", {}, "POST",
+        json.dumps({"login": {"username": "ann", "password": ann.token}}),
+    )
+    assert answer.status == 200
+    daemon.api.ask("DELETE", "/api/v1/tokens/ann", want=204)
+
+    mine = {"who": "ann", "role": "operator", "account": "*", "address": "127.0.0.1"}
+    native = {**mine, "dialect": "native"}
+    admin = {"who": "admin", "role": "admin", "account": "*", "address": "127.0.0.1"}
+    one = "/api/v1/captures/{id}"
+    expected = [
+        {**admin, "dialect": "native", "method": "POST", "route": "/api/v1/tokens",
+         "target": "ann", "status": 201},
+        {**native, "method": "POST", "route": "/api/v1/captures", "target": id, "status": 201},
+        {**native, "method": "PATCH", "route": one, "target": id, "status": 200},
+        {**native, "method": "DELETE", "route": one, "target": '"‮x', "status": 404},
+        {**native, "method": "DELETE", "route": one, "target": id, "status": 204},
+        {**mine, "dialect": "cloudflare", "method": "POST", "route": "/accounts/{id}/pcaps",
+         "target": ACCOUNT, "status": 400},
+        {**mine, "address": "127.0.3.1", "dialect": "citrix", "method": "POST",
+         "route": "/v1/config/login", "status": 200},
+        {**admin, "dialect": "native", "method": "DELETE", "route": "/api/v1/tokens/{name}",
+         "target": "ann", "status": 204},
+    ]
+    found = audited(daemon, len(expected), "change")
+    assert [{k: v for k, v in line.items() if k not in ("time", "event")} for line in found] == expected
+    found = audited(daemon, 2, "download")
+    assert [(line["target"], line["route"][-9:], line["status"]) for line in found] == [
+        (id, "/download", 200), (id, "}/packets", 200),
+    ]
+    found = audited(daemon, 2, "refused")
+    assert [(line["who"], line["method"], line["status"]) for line in found] == [
+        ("ann", "GET", 403), ("ann", "DELETE", 403),
+    ]
+    times = [line["time"] for line in audit(daemon)]
+    assert times == sorted(times) and audit(daemon)[0]["event"] == "start"
+    assert (daemon.root / "audit.log").stat().st_mode & 0o777 == 0o600
+    # Nothing of it goes when everything else goes, and a restart goes on behind it.
+    before = audit(daemon)
+    daemon.stop()
+    daemon.start()
+    assert audit(daemon)[: len(before)] == before
+    assert audit(daemon)[-1]["event"] == "start"
+
+
+def test_refusals_do_not_fill_the_audit_log(daemon):
+    for n in range(200):
+        assert ask_from(daemon, f"127.0.4.{n % 20 + 1}", "/metrics", bearer("x")).status in (401, 429)
+    assert daemon.api.request("GET", "/metrics").status == 200
+    daemon.stop()
+    found = audit(daemon, "refused")
+    assert 20 <= len(found) < 60
+    shown = sum("status" in line for line in found)
+    assert shown + sum(line.get("suppressed", 0) for line in found) == 200
+    assert "who" not in found[0] and found[0]["address"] == "127.0.4.1"
+    daemon.start()
+
+
+def test_the_audit_log_is_turned_by_a_signal(daemon):
+    token(daemon, "one")
+    audited(daemon, 1, "change")
+    daemon.root.joinpath("audit.log").rename(daemon.root / "audit.log.old")
+    daemon.process.send_signal(signal.SIGHUP)
+    harness.until("the log is made anew", (daemon.root / "audit.log").exists, 5)
+    token(daemon, "two")
+    assert audited(daemon, 1, "change")[0]["target"] == "two"
+    assert daemon.root.joinpath("audit.log.old").read_text().count("\n") == 2
+    values = daemon.api.request("GET", "/metrics").body.decode()
+    assert "\nsluice_audit_lines_total 3\n" in values
+    assert "\nsluice_audit_lost_lines_total 0\n" in values

@@ -11,6 +11,7 @@
 
 #include "config/config.h"
 #include "config/log.h"
+#include "control/audit.h"
 #include "control/job.h"
 #include "api/api.h"
 #include "fake.h"
@@ -36,7 +37,9 @@ int main(int argc, char **argv)
 	mkdir(config->storage.root, 0700);
 	fake_start(config, config->storage.root);
 	job_workers_start(base);
-	rc = api_start(config, base, &err);
+	rc = audit_start(config->storage.root, base, &err);
+	if (rc == 0)
+		rc = api_start(config, base, &err);
 	if (rc < 0) {
 		log_error("%s: %s", err.field, err.text);
 	} else {
@@ -45,6 +48,7 @@ int main(int argc, char **argv)
 		api_stop();
 	}
 	job_workers_stop();
+	audit_stop();
 	fake_stop();
 	event_free(on_term);
 	event_base_free(base);
