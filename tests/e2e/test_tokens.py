@@ -139,11 +139,10 @@ def test_what_a_token_opened_ends_when_it_expires(daemon):
     for what, s in cut.items():
         s.setblocking(False)
         try:
-            while s.recv(1 << 20):
-                pass
-            raise AssertionError(f"{what} was cut before its time")
+            assert s.recv(1, socket.MSG_PEEK), f"{what} was cut before its time"
         except BlockingIOError:
-            s.setblocking(True)
+            pass
+        s.setblocking(True)
     check_cut(cut, expires)
     assert short.request("GET", "/api/v1/status").status == 401
     # Its name is free for another, which has nothing to do with it.
