@@ -34,7 +34,7 @@ size_t base64_print(const void *data, size_t len, char *text)
 long base64_parse(const char *text, void *data, size_t size)
 {
 	const size_t len = strlen(text);
-	const size_t n_pads = len == 0 || text[len - 1] != '=' ? 0 : text[len - 2] != '=' ? 1 : 2;
+	const size_t n_pads = len < 2 || text[len - 1] != '=' ? 0 : text[len - 2] != '=' ? 1 : 2;
 	const size_t n_bytes = len / 4 * 3 - n_pads;
 	uint8_t *bytes = data;
 	uint32_t bits = 0;

@@ -209,6 +209,7 @@ static bool packet_sound(const struct scan *scan, const uint8_t *data, uint32_t 
 
 	memcpy(&head, data, sizeof(head));
 	return head.interface_id < scan->n_interfaces && head.cap_len <= len &&
+	       head.orig_len >= head.cap_len &&
 	       pcapng_pad(head.cap_len) <= len - PCAPNG_EPB_HEAD - PCAPNG_EPB_TAIL;
 }
 
