@@ -43,8 +43,9 @@ struct s3 {
 	const bool *canceled;
 	uint64_t *sent_bytes;
 	bool no_conditions; /* the server does not know If-None-Match */
-	CURL *curl;
-	char *url;                   /* S3_URL_MAX */
+	CURLSH *share;      /* connections and resolved names, which outlive a request's handle */
+	CURL *curl;         /* of the present request */
+	char *url;          /* S3_URL_MAX */
 	const char *address_refused; /* why the last connection was not made */
 };
 
@@ -143,13 +144,15 @@ struct s3 *s3_open(const struct config_bucket *bucket, const bool *is_canceled,
 		s3_close(s3);
 		return NULL;
 	}
-	s3->curl = curl_easy_init();
+	s3->share = curl_share_init();
 	s3->url = malloc(S3_URL_MAX);
-	if (s3->curl == NULL || s3->url == NULL) {
+	if (s3->share == NULL || s3->url == NULL) {
 		s3_close(s3);
 		err_set(err, ENOMEM, NULL, "no memory");
 		return NULL;
 	}
+	curl_share_setopt(s3->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT);
+	curl_share_setopt(s3->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
 	return s3;
 }
 
@@ -159,6 +162,8 @@ void s3_close(struct s3 *s3)
 		return;
 	if (s3->curl != NULL)
 		curl_easy_cleanup(s3->curl);
+	if (s3->share != NULL)
+		curl_share_cleanup(s3->share);
 	s3_credentials_free(&s3->credentials);
 	free(s3->url);
 	free(s3);
@@ -479,8 +484,16 @@ static CURLcode request_send(struct s3 *s3, const struct request *request, struc
 
 	if (s3_url(bucket, request->key, request->query, s3->url, S3_URL_MAX) < 0)
 		return CURLE_URL_MALFORMAT;
-	/* Connections and the names that were resolved stay. */
-	curl_easy_reset(s3->curl);
+	/*
+	 * A new handle each time: libcurl 7.88 keeps a pointer to the last header of the answer before,
+	 * which is gone, and an answer that begins with a folded line makes it write there.
+	 */
+	if (s3->curl != NULL)
+		curl_easy_cleanup(s3->curl);
+	s3->curl = curl_easy_init();
+	if (s3->curl == NULL)
+		return CURLE_OUT_OF_MEMORY;
+	curl_easy_setopt(s3->curl, CURLOPT_SHARE, s3->share);
 	s3->address_refused = NULL;
 	headers = headers_make(s3, request);
 	if (headers == NULL)

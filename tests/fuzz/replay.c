@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define CASE_MAX  (1U << 16)
-#define BENT      400
+#define BENT      150
 #define SHORT_MAX 400
 
 static uint8_t bytes[CASE_MAX], bent[2 * CASE_MAX];
