@@ -20,6 +20,7 @@
 #include "api/route.h"
 #include "api/server.h"
 #include "api/stream.h"
+#include "api/tls.h"
 #include "api/trail.h"
 
 #define CUT_EVERY_MS 250 /* so that what a token had opened ends within a second of it */
@@ -75,6 +76,7 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 void api_reload(void)
 {
 	audit_reopen();
+	tls_reload();
 }
 
 void api_stop(void)

@@ -17,7 +17,8 @@ struct event_base;
  */
 int api_start(const struct config *config, struct event_base *base, struct err *err);
 
-/* What is read or opened again on SIGHUP, without anybody's noticing: the audit log's file. */
+/* What is read or opened again on SIGHUP, without anybody's noticing: the audit log's file, the TLS
+ * certificate. */
 void api_reload(void);
 
 /*

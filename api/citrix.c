@@ -16,6 +16,7 @@
 #include "api/download.h"
 #include "api/login.h"
 #include "api/server.h"
+#include "api/tls.h"
 #include "api/summary.h"
 
 #define CAPTURE "packet_capture"
@@ -133,7 +134,8 @@ static void login_create(struct request *request)
 		goto out;
 	}
 	auth_check(secret, &request->who);
-	server_header_add(request, "Set-Cookie", "%s; Path=/; HttpOnly; SameSite=Strict", cookie);
+	server_header_add(request, "Set-Cookie", "%s; Path=/; HttpOnly; SameSite=Strict%s", cookie,
+		tls_enabled() ? "; Secure" : "");
 	route_reply(request, 200, citrix_message("login", "Login Success: " CITRIX_ADDED));
 out:
 	json_decref(document);

@@ -121,9 +121,8 @@ static void usage_print(FILE *out)
 		"  --version       print the version\n"
 		"%s"
 		"\n"
-		"SIGTERM and SIGINT end running captures cleanly and stop the daemon. SIGHUP "
-		"opens\n"
-		"the audit log anew.\n",
+		"SIGTERM and SIGINT end running captures cleanly and stop the daemon. SIGHUP\n"
+		"opens the audit log anew and reads the TLS certificate again.\n",
 		FAULT_VERSION[0] == '\0'
 			? ""
 			: "  --help-faults   list the fault points of this test build\n");

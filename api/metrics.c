@@ -15,6 +15,7 @@
 #include "engine/engine.h"
 #include "api/guard.h"
 #include "api/server.h"
+#include "api/tls.h"
 
 #define NS_PER_S 1000000000ULL
 
@@ -34,6 +35,8 @@ static void captures_put(FILE *out);
 static void ledger_put(FILE *out);
 static void bottleneck_put(FILE *out, const struct control_status *control);
 static void http_put(FILE *out);
+static void connections_put(FILE *out);
+static void tls_put(FILE *out);
 static void head_put(FILE *out, const char *name, const char *type, const char *help);
 static void value_put(
 	FILE *out, const char *name, const char *type, const char *help, uint64_t value);
@@ -63,6 +66,8 @@ char *metrics_text(size_t *len)
 	ledger_put(out);
 	bottleneck_put(out, &control);
 	http_put(out);
+	connections_put(out);
+	tls_put(out);
 	if (fclose(out) == 0)
 		return text;
 	free(text);
@@ -272,6 +277,46 @@ static void http_put(FILE *out)
 		audit.lines);
 	value_put(out, "sluice_audit_lost_lines_total", "counter",
 		"Lines that could not be written to the audit log.", audit.lost);
+}
+
+static void connections_put(FILE *out)
+{
+	static const char *const ends[] = {
+#define X(name) #name,
+		SERVER_ENDS(X)
+#undef X
+	};
+	struct server_status server;
+
+	server_status(&server);
+	value_put(out, "sluice_http_connections_accepted_total", "counter",
+		"Connections to the API.", server.accepted);
+	head_put(out, "sluice_http_connections_ended_total", "counter",
+		"Connections that the API ended or turned away: full, evicted for a newcomer, late "
+		"with a request, slow to take an answer, tls without a handshake.");
+	for (unsigned i = 0; i < SERVER_END_COUNT; i++)
+		fprintf(out, "sluice_http_connections_ended_total{why=\"%s\"} %" PRIu64 "\n",
+			ends[i], server.ended[i]);
+}
+
+static void tls_put(FILE *out)
+{
+	struct server_status server;
+	struct tls_status tls;
+
+	if (!tls_enabled())
+		return;
+	server_status(&server);
+	tls_status(&tls);
+	value_put(out, "sluice_tls_handshakes_total", "counter", "TLS handshakes completed.",
+		server.handshakes);
+	head_put(out, "sluice_tls_reloads_total", "counter",
+		"How often the TLS certificate was read again.");
+	fprintf(out, "sluice_tls_reloads_total{result=\"done\"} %" PRIu64 "\n", tls.reloads);
+	fprintf(out, "sluice_tls_reloads_total{result=\"failed\"} %" PRIu64 "\n",
+		tls.reloads_failed);
+	value_put(out, "sluice_tls_certificate_expiry_timestamp_seconds", "gauge",
+		"When the TLS certificate ends.", tls.expires_s > 0 ? (uint64_t)tls.expires_s : 0);
 }
 
 static void head_put(FILE *out, const char *name, const char *type, const char *help)

@@ -318,8 +318,8 @@ static bool link_make(const struct request *request, const struct session *sessi
 	uuid_print(&info->id, id);
 	len -= len > 0 && base[len - 1] == '/';
 	snprintf(url, URL_MAX,
-		"%s%.*s/api/v1/%s/%s/pcaps/%s/download?expires=%" PRIu64 "&signature=%s",
-		len > 0 ? "" : "http://", len > 0 ? (int)len : 255,
+		"%s%s%.*s/api/v1/%s/%s/pcaps/%s/download?expires=%" PRIu64 "&signature=%s",
+		len > 0 ? "" : server_scheme(), len > 0 ? "" : "://", len > 0 ? (int)len : 255,
 		len > 0        ? base
 		: host != NULL ? host
 			       : mist_config->api.listen.item[0],

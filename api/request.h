@@ -66,7 +66,6 @@ struct request {
 	struct conn *conn; /* NULL: the client has gone */
 	void (*gone)(void *arg);
 	void *gone_arg;
-	void *evreq;
 	char *text; /* what segments and params point into */
 };
 

@@ -390,18 +390,25 @@ static int api_check(struct reading *r, struct err *err)
 			"stands alone, allowed: tls_certificate and tls_key together, or neither");
 		return rule_fail(r, "api", certificate ? "tls_certificate" : "tls_key", 0, 0);
 	}
-	if (certificate) {
-		err_set(err, EINVAL, "tls_certificate",
-			"this version serves no TLS, allowed: empty, with a TLS proxy on this "
-			"host");
-		return rule_fail(r, "api", "tls_certificate", 0, 0);
+	if ((*config->api.tls_client_ca != '\0') !=
+		(config->api.tls_client != CONFIG_TLS_CLIENT_OFF)) {
+		err_set(err, EINVAL, "tls_client",
+			"goes together with tls_client_ca, allowed: wanted or required with it, or "
+			"off without");
+		return rule_fail(r, "api",
+			*config->api.tls_client_ca != '\0' ? "tls_client_ca" : "tls_client", 0, 0);
 	}
-	for (unsigned i = 0; i < config->api.listen.n && !config->api.insecure; i++) {
+	if (config->api.tls_client != CONFIG_TLS_CLIENT_OFF && !certificate) {
+		err_set(err, EINVAL, "tls_client", "needs tls_certificate and tls_key");
+		return rule_fail(r, "api", "tls_client", 0, 0);
+	}
+	for (unsigned i = 0; i < config->api.listen.n && !config->api.insecure && !certificate;
+		i++) {
 		if (address_is_loopback(config->api.listen.item[i]))
 			continue;
 		err_set(err, EINVAL, "listen",
 			"\"%s\" would send tokens over the network in clear, allowed: loopback "
-			"addresses, or insecure = yes",
+			"addresses, any with tls_certificate and tls_key, or insecure = yes",
 			config->api.listen.item[i]);
 		return rule_fail(r, "api", "listen", 0, 0);
 	}

@@ -28,6 +28,11 @@ enum config_when_full { CONFIG_WHEN_FULL_DELETE_OLDEST, CONFIG_WHEN_FULL_REFUSE 
 #define CONFIG_SPARE_NO   0
 #define CONFIG_SPARE_AUTO UINT64_MAX
 
+enum config_tls_client {
+	CONFIG_TLS_CLIENT_OFF,
+	CONFIG_TLS_CLIENT_WANTED,
+	CONFIG_TLS_CLIENT_REQUIRED
+};
 enum config_measure { CONFIG_MEASURE_AUTO, CONFIG_MEASURE_NO };
 enum config_overload { CONFIG_OVERLOAD_REPORT, CONFIG_OVERLOAD_REFUSE, CONFIG_OVERLOAD_DEGRADE };
 enum config_degrade { CONFIG_DEGRADE_SNAPLEN, CONFIG_DEGRADE_SAMPLING };
@@ -93,6 +98,8 @@ struct config {
 		struct config_list listen; /* ADDRESS:PORT or [V6]:PORT */
 		char tls_certificate[CONFIG_TEXT_MAX];
 		char tls_key[CONFIG_TEXT_MAX];
+		enum config_tls_client tls_client;
+		char tls_client_ca[CONFIG_TEXT_MAX];
 		bool insecure;
 		char public_url[CONFIG_TEXT_MAX];
 		char token_file[CONFIG_TEXT_MAX]; /* "" = ROOT/tokens.ini */

@@ -26,6 +26,9 @@ enum client_exit {
 /* What every command may use. */
 struct client {
 	const char *url;
+	const char *ca_file; /* NULL: SLUICE_CA, else the system's */
+	const char *
+		certificate; /* of this client, with its key behind it; NULL: SLUICE_CERT, else none */
 	const char *token_file; /* NULL: SLUICE_TOKEN, else the default root's */
 	bool json;
 	const struct command *command;

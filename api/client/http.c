@@ -36,6 +36,7 @@ static int call(struct client *client, const char *method, const char *path, con
 	json_t **out);
 static int exchange(struct client *client, const char *method, const char *path, const char *body,
 	struct answer *answer, long *status);
+static void tls_set_up(const struct client *client);
 static struct curl_slist *headers_make(struct client *client, bool body, int *rc);
 static bool secret_read(struct client *client, char *secret, size_t size, int *rc);
 static size_t body_take(char *data, size_t size, size_t n, void *arg);
@@ -184,6 +185,7 @@ static int exchange(struct client *client, const char *method, const char *path,
 	curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
 	/* The secret goes to the daemon and to nobody else. */
 	curl_easy_setopt(handle, CURLOPT_PROXY, "");
+	tls_set_up(client);
 	curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
 	curl_easy_setopt(handle, CURLOPT_CUSTOMREQUEST, method);
@@ -208,6 +210,26 @@ out:
 	curl_slist_free_all(headers);
 	free(url);
 	return rc;
+}
+
+static const char *given_or(const char *given, const char *variable)
+{
+	const char *value = given != NULL ? given : getenv(variable);
+
+	return value != NULL && *value != '\0' ? value : NULL;
+}
+
+/* Names and chains are always checked: the secret is for the daemon alone. */
+static void tls_set_up(const struct client *client)
+{
+	const char *ca_file = given_or(client->ca_file, "SLUICE_CA");
+	const char *certificate = given_or(client->certificate, "SLUICE_CERT");
+
+	curl_easy_setopt(handle, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	if (ca_file != NULL)
+		curl_easy_setopt(handle, CURLOPT_CAINFO, ca_file);
+	if (certificate != NULL)
+		curl_easy_setopt(handle, CURLOPT_SSLCERT, certificate);
 }
 
 static struct curl_slist *headers_make(struct client *client, bool body, int *rc)

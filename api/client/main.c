@@ -39,6 +39,12 @@ static const struct flag global_flags[] = {
 		"where the daemon is; else SLUICE_URL, else " URL_DEFAULT},
 	{0, "token-file", "FILE", FLAG_TEXT, offsetof(struct client, token_file),
 		"file with the secret; else SLUICE_TOKEN, else " HTTP_TOKEN_FILE_DEFAULT},
+	{0, "ca-file", "FILE", FLAG_TEXT, offsetof(struct client, ca_file),
+		"PEM file with who may have signed the daemon's certificate; else SLUICE_CA, else "
+		"the system's"},
+	{0, "cert", "FILE", FLAG_TEXT, offsetof(struct client, certificate),
+		"PEM file with a certificate and its key, for a daemon that asks for one; else "
+		"SLUICE_CERT"},
 	{0, "json", NULL, FLAG_YES, offsetof(struct client, json), "print what the API said"},
 	{0},
 };
@@ -253,7 +259,10 @@ static int flag_take(const struct flag *flag, void *base, const char *value)
 
 static void usage_print(FILE *out)
 {
-	fputs("usage: sluice [--url URL] [--token-file FILE] [--json] COMMAND ...\n\n", out);
+	fputs("usage: sluice [--url URL] [--token-file FILE] [--ca-file FILE] [--cert FILE] "
+	      "[--json]\n"
+	      "              COMMAND ...\n\n",
+		out);
 	for (unsigned i = 0; i < N_COMMANDS; i++)
 		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->help);
 	fputs("\nEverywhere:\n", out);

@@ -17,7 +17,7 @@ _sluice() {
 		[[ $word == -* ]] || { command=$word && break; }
 	done
 	case $before in
-	-w | --write | --token-file)
+	-w | --write | --token-file | --ca-file | --cert)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		return
 		;;

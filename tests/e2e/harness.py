@@ -119,9 +119,17 @@ class Refused(AssertionError):
 class Api:
     """The native API over http.client. One connection a request."""
 
-    def __init__(self, port, token=None, host="127.0.0.1"):
-        self.host, self.port, self.token = host, port, token
-        self.url = f"http://{host}:{port}"
+    def __init__(self, port, token=None, host="127.0.0.1", tls=None):
+        """tls: the ssl.SSLContext of a daemon that has a certificate."""
+        self.host, self.port, self.token, self.tls = host, port, token, tls
+        self.url = f"{'https' if tls else 'http'}://{host}:{port}"
+
+    def connection(self, timeout):
+        if self.tls:
+            return http.client.HTTPSConnection(
+                self.host, self.port, timeout=timeout, context=self.tls
+            )
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
 
     def request(self, method, path, body=None, headers=None, timeout=60):
         headers = dict(headers or {})
@@ -131,7 +139,7 @@ class Api:
             body = json.dumps(body)
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout * SLOW)
+        connection = self.connection(timeout * SLOW)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
@@ -173,7 +181,7 @@ class Api:
 
     def download(self, id, path, query=""):
         """The capture's file at path; returns the answer without its body."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=120 * SLOW)
+        connection = self.connection(120 * SLOW)
         try:
             headers = {"Authorization": f"Bearer {self.token}"}
             connection.request("GET", f"/api/v1/captures/{id}/download{query}", headers=headers)
@@ -206,9 +214,10 @@ class Api:
 
 
 class Daemon:
-    """One sluiced. ports: {name: {option: value}}; sections: further options by section."""
+    """One sluiced. ports: {name: {option: value}}; sections: further options by section; tls: the
+    certificates.Authority that has signed its certificate, if it has one."""
 
-    def __init__(self, ports, root=None, wrap=(), **sections):
+    def __init__(self, ports, root=None, wrap=(), tls=None, **sections):
         self.dir = scratch()
         self.root = pathlib.Path(root) if root else self.dir / "root"
         self.http = free_port()
@@ -234,7 +243,8 @@ class Daemon:
         for name, section in ports.items():
             options[f"port {name}"] = section
         self.config.write_text(config_text(options), encoding="utf-8")
-        self.api = Api(self.http)
+        self.ca = tls.path if tls else None
+        self.api = Api(self.http, tls=tls.context() if tls else None)
 
     def start(self, preexec=None):
         self.root.mkdir(parents=True, exist_ok=True)
@@ -370,7 +380,10 @@ class Daemon:
         return run(SLUICE, *words, check=check, timeout=timeout, env=self.client_env(), **options)
 
     def client_env(self):
-        return {**os.environ, "SLUICE_URL": self.api.url, "SLUICE_TOKEN": self.api.token or ""}
+        environment = {"SLUICE_URL": self.api.url, "SLUICE_TOKEN": self.api.token or ""}
+        if self.ca:
+            environment["SLUICE_CA"] = str(self.ca)
+        return {**os.environ, **environment}
 
     def file(self, id):
         """Download a closed capture and take it apart."""

@@ -8,6 +8,7 @@ import json
 import os
 import select
 import socket
+import ssl
 import struct
 import time
 
@@ -28,12 +29,15 @@ class Closed(AssertionError):
 
 
 class Socket:
-    def __init__(self, port, path, headers=(), timeout=30, receive_buffer=None):
+    def __init__(self, port, path, headers=(), timeout=30, receive_buffer=None,
+                 tls=None):
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
         self.socket.connect(("127.0.0.1", port))
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.buffer = bytearray()
         self.timeout = timeout
         key = base64.b64encode(os.urandom(16))
@@ -71,10 +75,15 @@ class Socket:
         body = bytes(b ^ mask[i % 4] for i, b in enumerate(data))
         self.socket.sendall(head + mask + body)
 
+    def _ready(self, seconds):
+        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            return True
+        return select.select([self.socket], [], [], seconds)[0]
+
     def _take(self, n, deadline):
         while len(self.buffer) < n:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.socket], [], [], left)[0]:
+            if left <= 0 or not self._ready(left):
                 raise TimeoutError
             data = self.socket.recv(1 << 16)
             if not data:

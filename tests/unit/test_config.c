@@ -218,6 +218,8 @@ static void words_are_bounded(void **state)
 			option_file(option, word, text, sizeof(text));
 			if (strcmp(word, "bucket") == 0)
 				refused(text, 3, head, "allowed: local");
+			else if (strcmp(option->key, "tls_client") == 0 && strcmp(word, "off") != 0)
+				refused(text, 3, head, "with it"); /* with tls_client_ca */
 			else
 				config_free(load(text));
 			if (at[len] == '\0')
@@ -491,8 +493,13 @@ static void addresses_are_checked(void **state)
 	refused("[api]\nlisten = 127.0.0.1:1,127.0.0.1:1\n" PORT, 2, "listen: ", "twice");
 	config_free(load("[api]\nlisten = 0.0.0.0:1\ninsecure = yes\n" PORT));
 	refused("[api]\n\ntls_key = /a\n" PORT, 3, "tls_key: stands alone", "together");
-	refused("[api]\ntls_certificate = /a\ntls_key = /b\n" PORT, 2,
-		"tls_certificate: ", "serves no TLS");
+	config_free(load("[api]\nlisten = 0.0.0.0:1\ntls_certificate = /a\ntls_key = /b\n" PORT));
+	config_free(load("[api]\ntls_certificate = /a\ntls_key = /b\ntls_client = wanted\n"
+			 "tls_client_ca = /c\n" PORT));
+	refused("[api]\ntls_client = required\n" PORT, 2, "tls_client: ", "tls_client_ca");
+	refused("[api]\n\ntls_client_ca = /c\n" PORT, 3, "tls_client: ", "tls_client_ca");
+	refused("[api]\ntls_client = wanted\ntls_client_ca = /c\n" PORT, 2,
+		"tls_client: ", "tls_certificate");
 	refused("[api]\npublic_url = ftp://x\n" PORT, 2, "public_url: ", "http://HOST");
 	refused("[api]\npublic_url = http://x/\n" PORT, 2, "public_url: ", "http://HOST");
 	refused("[storage]\nroot = here\n" PORT, 2, "root: \"here\"", "begins with /");
