@@ -33,6 +33,7 @@ static void blocks_put(FILE *out, const struct engine_status *engine);
 static void storage_put(FILE *out, const struct control_status *control);
 static void captures_put(FILE *out);
 static void ledger_put(FILE *out);
+static void recovered_put(FILE *out);
 static void bottleneck_put(FILE *out, const struct control_status *control);
 static void http_put(FILE *out);
 static void connections_put(FILE *out);
@@ -240,6 +241,33 @@ static void ledger_put(FILE *out)
 			drop_name(i), sum.dropped[i]);
 	value_put(out, "sluice_capture_in_flight_packets", "gauge", "Packets between RX and disk.",
 		sum.in_flight);
+	recovered_put(out);
+}
+
+static void recovered_put(FILE *out)
+{
+	static const struct counter_row rows[] = {
+		{"sluice_recovered_captures_total",
+			"Captures of an earlier process that died, recovered by this one.",
+			offsetof(struct totals_recovered, captures)},
+		{"sluice_recovered_packets_total", "Packets in them.",
+			offsetof(struct totals_recovered, packets)},
+		{"sluice_recovered_rescued_packets_total", "Of these, behind a gap.",
+			offsetof(struct totals_recovered, rescued)},
+		{"sluice_recovered_gaps_total", "Places in their files where packets are missing.",
+			offsetof(struct totals_recovered, gaps)},
+		{"sluice_recovered_lost_packets_total", "Packets that were lost there.",
+			offsetof(struct totals_recovered, gap_packets)},
+		{"sluice_recovered_unknown_packets_total",
+			"Packets that were accepted and whose fate is not known, at least.",
+			offsetof(struct totals_recovered, unknown)},
+	};
+	struct totals_recovered sum;
+
+	totals_recovered_read(&sum);
+	for (unsigned r = 0; r < sizeof(rows) / sizeof(rows[0]); r++)
+		value_put(
+			out, rows[r].name, "counter", rows[r].help, counter(&sum, rows[r].offset));
 }
 
 static void bottleneck_put(FILE *out, const struct control_status *control)

@@ -462,6 +462,10 @@ json_t *native_ledger(const struct ledger *ledger)
 	put_count(json, "durable", ledger->durable);
 	put_count(json, "in_flight", ledger->in_flight);
 	put_count(json, "unknown", ledger->unknown);
+	put(json, "unknown_max",
+		ledger->unknown_max == LEDGER_UNBOUNDED
+			? json_null()
+			: json_integer((json_int_t)ledger->unknown_max));
 	for (unsigned i = 0; i < DROP_COUNT; i++)
 		put_count(dropped, reasons[i], ledger->dropped[i]);
 	put(json, "dropped", dropped);

@@ -41,7 +41,10 @@ struct capture {
 	struct tap_lane_mark marks[STORE_LANES_MAX];
 	uint64_t want_bytes[STORE_LANES_MAX];
 	uint64_t marked_ns;
-	uint64_t accepted, dropped;
+	struct store_books books;
+	bool noted; /* nothing was accepted or lost since */
+	unsigned n_bounds[STORE_LANES_MAX];
+	struct tap_bound (*bounds)[TAP_BOUNDS_MAX]; /* by lane: where packets begin, news */
 	bool sync;
 
 	/* the tend job's result */
@@ -54,6 +57,7 @@ struct capture {
 	struct tap_lane_mark ends[STORE_LANES_MAX];
 
 	/* control's own */
+	uint64_t bound_serials[STORE_LANES_MAX];
 	uint64_t synced_ns;
 	uint64_t durable_packets;
 	uint64_t allocated_bytes;
@@ -62,7 +66,9 @@ struct capture {
 static void create_run(struct job *job);
 static void job_done(struct job *job);
 static void marks_take(struct capture *capture, const struct tap *tap);
+static void books_take(struct capture *capture, const struct tap *tap);
 static void tend_run(struct job *job);
+static void index_tend(struct capture *capture);
 static int lanes_sync(struct capture *capture);
 static void tend_done(struct job *job);
 static void finish_run(struct job *job);
@@ -83,6 +89,11 @@ struct capture *capture_new(const struct uuid *id, unsigned n_lanes, uint64_t ex
 	capture->header = header;
 	capture->header_len = header_len;
 	capture->synced_ns = clock_monotonic_ns();
+	capture->bounds = calloc(n_lanes, sizeof(*capture->bounds));
+	if (capture->bounds == NULL) {
+		capture_free(capture);
+		return NULL;
+	}
 	return capture;
 }
 
@@ -93,7 +104,15 @@ void capture_free(struct capture *capture)
 	free(capture->header);
 	free(capture->record);
 	free(capture->trailer);
+	free(capture->bounds);
 	free(capture);
+}
+
+void capture_bounds(struct capture *capture, uint64_t rate_max_pps, uint64_t every_ns)
+{
+	capture->books.noted_ns = clock_wall_ns();
+	capture->books.rate_max_pps = rate_max_pps;
+	capture->books.every_ns = every_ns;
 }
 
 void capture_create(struct capture *capture, char *record, capture_done *done, void *arg)
@@ -184,6 +203,8 @@ static void create_run(struct job *job)
 	if (rc != 0 && capture->err.code == 0)
 		err_set(&capture->err, -rc, "output", "cannot make the capture's files: %s",
 			strerror(-rc));
+	if (rc == 0)
+		index_note(&capture->store.index, &capture->books, sizeof(capture->books));
 }
 
 static void job_done(struct job *job)
@@ -200,7 +221,6 @@ static void marks_take(struct capture *capture, const struct tap *tap)
 {
 	const uint64_t now_ns = clock_monotonic_ns();
 	const uint64_t elapsed_ns = now_ns - capture->marked_ns + 1;
-	struct ledger ledger;
 
 	capture->synced_packets = 0;
 	for (unsigned i = 0; i < capture->n_lanes; i++) {
@@ -214,13 +234,38 @@ static void marks_take(struct capture *capture, const struct tap *tap)
 			ahead = AHEAD_BYTES_MIN / 2;
 		capture->want_bytes[i] = mark->submitted_bytes + ahead;
 		capture->synced_packets += mark->written_packets;
+		capture->n_bounds[i] =
+			tap_lane_bounds(tap, i, &capture->bound_serials[i], capture->bounds[i]);
 	}
 	capture->marked_ns = now_ns;
+	books_take(capture, tap);
+}
+
+static void books_take(struct capture *capture, const struct tap *tap)
+{
+	struct store_books *books = &capture->books;
+	const struct store_books before = *books;
+	struct ledger ledger;
+
+	/* Before the counters: what comes in between counts as later. */
+	books->noted_ns = clock_wall_ns();
 	tap_ledger(tap, &ledger);
-	capture->accepted = ledger.accepted;
-	capture->dropped = 0;
+	books->offered = ledger.offered;
+	books->filtered = ledger.filtered;
+	books->sampled_out = ledger.sampled_out;
+	books->over_limit = ledger.over_limit;
+	books->accepted = ledger.accepted;
+	books->stamps_raised = ledger.stamps_raised;
 	for (unsigned i = 0; i < DROP_COUNT; i++)
-		capture->dropped += ledger.dropped[i];
+		books->dropped[i] = ledger.dropped[i];
+	for (unsigned i = 0; i < tap_interfaces(tap); i++) {
+		struct tap_interface stats;
+
+		tap_interface(tap, i, &stats);
+		books->if_dropped[i] = stats.dropped;
+	}
+	capture->noted = before.offered == books->offered && before.accepted == books->accepted &&
+			 memcmp(before.dropped, books->dropped, sizeof(before.dropped)) == 0;
 }
 
 static void tend_run(struct job *job)
@@ -235,8 +280,32 @@ static void tend_run(struct job *job)
 		if (rc != 0)
 			capture->extend_rc = rc;
 	}
+	index_tend(capture);
 	if (capture->sync)
 		capture->sync_rc = lanes_sync(capture);
+}
+
+/* It helps a recovery and is no promise: where it cannot be written, less can be rescued. */
+static void index_tend(struct capture *capture)
+{
+	struct index_file *index = &capture->store.index;
+	bool news = !capture->noted;
+	int rc = 0;
+
+	for (unsigned i = 0; i < capture->n_lanes; i++)
+		for (unsigned k = 0; k < capture->n_bounds[i] && rc == 0; k++) {
+			const struct tap_bound *bound = &capture->bounds[i][k];
+
+			news = true;
+			rc = index_put(index, &(struct index_entry){.offset = bound->offset,
+						      .packets = bound->packets,
+						      .told = bound->told,
+						      .lane = i});
+		}
+	if (!capture->noted)
+		index_note(index, &capture->books, sizeof(capture->books));
+	if (news)
+		index_push(index);
 }
 
 static int lanes_sync(struct capture *capture)
@@ -256,8 +325,8 @@ static int lanes_sync(struct capture *capture)
 		mark->durable_bytes = capture->marks[i].written_bytes;
 	}
 	state->n_lanes = capture->n_lanes;
-	state->accepted = capture->accepted;
-	state->dropped = capture->dropped;
+	state->books = capture->books;
+	index_sync(&capture->store.index);
 	return store_state_write(&capture->store, state);
 }
 

@@ -29,6 +29,9 @@ void capture_free(struct capture *capture);
 /* Make directory and files; done with err->code 0, or the reason and nothing left behind. record is
  * malloc'ed text and becomes the capture's. */
 void capture_create(struct capture *capture, char *record, capture_done *done, void *arg);
+/* Before create: what bounds the packets that a crash may leave unaccounted. No more than rate_max_pps
+ * are accepted a second (0: nobody knows), and at least every every_ns it is noted how many were. */
+void capture_bounds(struct capture *capture, uint64_t rate_max_pps, uint64_t every_ns);
 /* After create: tell the tap's lanes where to write. */
 void capture_connect(struct capture *capture, struct tap *tap);
 

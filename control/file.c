@@ -171,6 +171,21 @@ int file_slot_read(int dir, const char *name, uint64_t *generation, void *data, 
 	return 0;
 }
 
+int file_slots_fresh(int dir, const char *name)
+{
+	static const uint8_t zeros[SLOT_SIZE];
+	char *data = NULL;
+	size_t len;
+	int fresh;
+
+	fresh = file_load(dir, name, 2 * SLOT_SIZE, &data, &len);
+	if (fresh != 0)
+		return fresh == -ENOENT || fresh == -EFBIG ? 0 : fresh;
+	fresh = len == 2 * SLOT_SIZE && memcmp(data, zeros, sizeof(zeros)) == 0;
+	free(data);
+	return fresh;
+}
+
 /* Four bits at a time: what is summed is a few kilobytes, a few times a second at most. */
 uint32_t file_crc32c(uint32_t crc, const void *data, size_t len)
 {

@@ -32,6 +32,10 @@ int file_slots_make(int dir, const char *name);
 int file_slot_write(int dir, const char *name, uint64_t generation, const void *data, size_t len);
 int file_slot_read(int dir, const char *name, uint64_t *generation, void *data, size_t len);
 
+/* 1: since file_slots_make no more than one generation was written, be it whole or not. 0: more were, or
+ * it was not made to its end. -errno. */
+int file_slots_fresh(int dir, const char *name);
+
 /* CRC-32C (Castagnoli) of data, going on from crc (0 to begin). */
 uint32_t file_crc32c(uint32_t crc, const void *data, size_t len);
 

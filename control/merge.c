@@ -4,7 +4,7 @@
  * The merge of lanes: a heap of lanes by (time, lane) in front of one output that is written in
  * large O_DIRECT pieces; lanes are read ahead through the page cache and dropped from it behind.
  * What makes it restartable is one order of events: output durable, then the checkpoint that says
- * so, then holes in the lanes. Bulk worker.
+ * so, then holes in the lanes, up to the checkpoint before: one checkpoint may be lost. Bulk worker.
  */
 #include "control/merge.h"
 
@@ -37,8 +37,9 @@ struct merge_lane {
 	uint64_t punched;
 	uint64_t ahead; /* asked for up to here */
 	struct scan scan;
-	struct scan_block block; /* the next one */
-	uint64_t stamp;          /* its time */
+	struct scan_block block;     /* the next one */
+	uint64_t stamp;              /* its time */
+	const struct merge_gap *gap; /* in front of it, or NULL */
 };
 
 /* What UUID.open/merge.checkpoint holds. */
@@ -52,6 +53,7 @@ struct merge {
 	struct merge_plan plan;
 	struct merge_output out;
 	struct checkpoint checkpoint;
+	struct checkpoint checkpoint_before;
 	uint64_t generation;
 	uint64_t checkpoint_at; /* the next one is due when the buffer filled begins here or behind
 				 */
@@ -62,7 +64,7 @@ struct merge {
 };
 
 static int merge_begin(int dir, const struct uuid *id, const char *record);
-static int merge_build(int dir, char name[STORE_NAME_SIZE]);
+static int merge_build(int dir, const struct uuid *id, char name[STORE_NAME_SIZE]);
 static int merge_lanes(struct merge *merge);
 static int plan_fill(int dir, struct merge_plan *plan);
 
@@ -81,7 +83,7 @@ int merge_run(const struct uuid *id, const char *record, uint64_t *size_bytes)
 		return dir;
 	rc = merge_begin(dir, id, record);
 	if (rc == 0)
-		rc = merge_build(dir, name);
+		rc = merge_build(dir, id, name);
 	if (rc == 0)
 		rc = store_publish(id, dir, name, size_bytes);
 	close(dir);
@@ -103,7 +105,7 @@ int merge_prepare(const struct uuid *id, const void *trailer, uint64_t trailer_l
 	dir = store_dir_open(id, true);
 	rc = dir < 0 ? dir : plan_fill(dir, plan);
 	if (rc == 0)
-		rc = merge_plan_save(dir, plan);
+		rc = merge_plan_save(dir, id, plan);
 	if (dir >= 0)
 		close(dir);
 	free(plan);
@@ -117,7 +119,7 @@ int merge_pending(const struct uuid *id)
 	dir = store_dir_open(id, true);
 	if (dir < 0)
 		return 0;
-	pending = merge_plan_begun(dir);
+	pending = merge_plan_begun(dir, id);
 	close(dir);
 	return pending;
 }
@@ -129,8 +131,11 @@ static int merge_begin(int dir, const struct uuid *id, const char *record)
 
 	if (record != NULL)
 		rc = store_record_write(id, record);
-	if (rc == 0 && faccessat(dir, MERGE_CHECKPOINT, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
-		rc = file_slots_make(dir, MERGE_CHECKPOINT);
+	/* Without an output nothing was consumed, and what does not look new was not finished. */
+	if (rc == 0 && faccessat(dir, OUTPUT, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+		rc = file_slots_fresh(dir, MERGE_CHECKPOINT);
+		rc = rc == 0 ? file_slots_make(dir, MERGE_CHECKPOINT) : rc < 0 ? rc : 0;
+	}
 	return rc;
 }
 
@@ -144,7 +149,7 @@ static unsigned lane_only(const struct merge_plan *plan)
 }
 
 /* Make the whole capture in a file of this directory, and say its name. */
-static int merge_build(int dir, char name[STORE_NAME_SIZE])
+static int merge_build(int dir, const struct uuid *id, char name[STORE_NAME_SIZE])
 {
 	struct merge *merge;
 	unsigned only;
@@ -156,8 +161,8 @@ static int merge_build(int dir, char name[STORE_NAME_SIZE])
 	if (merge == NULL)
 		return -ENOMEM;
 	merge->dir = dir;
-	rc = merge_plan_load(dir, &merge->plan);
-	if (rc == 0 && merge_plan_lanes(&merge->plan) > 1) {
+	rc = merge_plan_load(dir, id, &merge->plan);
+	if (rc == 0 && (merge_plan_lanes(&merge->plan) > 1 || merge->plan.n_gaps != 0)) {
 		rc = merge_lanes(merge);
 	} else if (rc == 0) {
 		only = lane_only(&merge->plan);
@@ -200,6 +205,7 @@ static int checkpoint_take(struct merge *merge)
 	struct merge_lane *lane;
 	int rc;
 
+	merge->checkpoint_before = *checkpoint;
 	checkpoint->out_bytes = merge_output_bytes(&merge->out);
 	for (unsigned i = 0; i < merge->n_lanes; i++) {
 		lane = &merge->lanes[i];
@@ -213,7 +219,7 @@ static int checkpoint_take(struct merge *merge)
 		return rc;
 	for (unsigned i = 0; i < merge->n_lanes; i++) {
 		lane = &merge->lanes[i];
-		lane_punch(merge, lane, checkpoint->lane_bytes[lane->index]);
+		lane_punch(merge, lane, merge->checkpoint_before.lane_bytes[lane->index]);
 	}
 	checkpoint_plan(merge);
 	return 0;
@@ -241,9 +247,16 @@ static void lane_ahead(struct merge_lane *lane)
 }
 
 /* Have the lane's next block; behind the last one its block is an empty one at the end. */
-static int lane_next(struct merge_lane *lane)
+static int lane_next(struct merge *merge, struct merge_lane *lane)
 {
-	int rc = scan_next(&lane->scan, &lane->block);
+	const struct merge_gap *gap;
+	int rc;
+
+	gap = merge_plan_gap_at(&merge->plan, lane->index, lane->scan.offset);
+	if (gap != NULL)
+		lane->scan.offset = gap->to;
+	lane->gap = merge_plan_gap_before(&merge->plan, lane->index, lane->scan.offset);
+	rc = scan_next(&lane->scan, &lane->block);
 
 	lane_ahead(lane);
 	if (rc == 1) {
@@ -283,7 +296,7 @@ static int lane_open(struct merge *merge, unsigned index, size_t window_size)
 		return rc;
 	/* The header was read when the plan was made; it may be gone by now. */
 	lane->scan.n_interfaces = UINT32_MAX;
-	return lane_next(lane);
+	return lane_next(merge, lane);
 }
 
 static void lanes_close(struct merge *merge)
@@ -349,6 +362,19 @@ static void heap_settle(struct merge *merge)
 
 /* ---- the merge ---- */
 
+/* The block behind a gap, with what tells of it. */
+static int gap_put(struct merge *merge, const struct merge_lane *lane)
+{
+	uint8_t *block = malloc(lane->block.len + MERGE_GAP_TEXT_MAX);
+	int rc;
+
+	if (block == NULL)
+		return -ENOMEM;
+	rc = merge_output_put(&merge->out, block, merge_gap_put(block, &lane->block, lane->gap));
+	free(block);
+	return rc;
+}
+
 /* Take from the first lane as long as it is the first. */
 static int merge_step(struct merge *merge)
 {
@@ -356,9 +382,12 @@ static int merge_step(struct merge *merge)
 	int rc;
 
 	do {
-		rc = merge_output_put(&merge->out, lane->block.data, lane->block.len);
+		if (lane->gap == NULL)
+			rc = merge_output_put(&merge->out, lane->block.data, lane->block.len);
+		else
+			rc = gap_put(merge, lane);
 		if (rc == 0)
-			rc = lane_next(lane);
+			rc = lane_next(merge, lane);
 		if (rc == 0 && merge->out.offset >= merge->checkpoint_at)
 			rc = checkpoint_take(merge);
 		if (rc == 0 && merge_canceled())
@@ -400,6 +429,10 @@ static int checkpoint_find(struct merge *merge)
 		merge->dir, MERGE_CHECKPOINT, &merge->generation, checkpoint, sizeof(*checkpoint));
 	if (rc != -ENOENT)
 		return rc;
+	/* Of a file that is no checkpoint, and not as it was made, nobody knows what was consumed. */
+	rc = file_slots_fresh(merge->dir, MERGE_CHECKPOINT);
+	if (rc != 1)
+		return rc == 0 ? -EBADMSG : rc;
 	for (unsigned i = 0; i < merge->plan.n_lanes; i++)
 		checkpoint->lane_bytes[i] = merge->plan.header_len;
 	return 0;

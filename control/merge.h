@@ -16,6 +16,7 @@
 
 #include "config/err.h"
 #include "control/uuid.h"
+#include "engine/ledger.h"
 
 /*
  * Merge UUID.open's lanes by (time, lane) into capture.pcapng: header of lane 0, packet blocks
@@ -42,9 +43,10 @@ void merge_cancel(void);
 extern uint64_t merge_checkpoint_bytes;
 
 /*
- * After a crash: for each lane find the end of its last whole block before the first zero or bad
- * one, cut there, count, and prepare a merge with a trailer made from these counts (a whole trailer
- * that is there already is kept). Waits until no write of a dead process is in flight any more.
+ * After a crash: for each lane find its whole blocks up to the first zero or bad one, and what is whole
+ * behind that, where UUID.open/index names the begin of a packet; cut behind the last, count, and prepare
+ * a merge with a trailer made from these counts (a whole trailer that is there already is kept). A
+ * packet that may be torn, in the last page and never known to be durable, is left out. Waits until no write of a dead process is in flight any more.
  * merge_run follows; until then it may be called again and says the same. 0 (err->code is EIO when
  * bytes that were durable once are missing: finish it all the same, and tell), or -errno with err:
  * -EBADMSG, no lane has a readable header; -EBUSY, somebody still writes.
@@ -52,10 +54,20 @@ extern uint64_t merge_checkpoint_bytes;
 struct merge_recovery {
 	uint64_t packets;
 	uint64_t captured_bytes;
-	uint64_t drops_recorded; /* sum of epb_dropcount */
+	uint64_t drops_recorded; /* sum of epb_dropcount, but for what the gaps add */
 	uint64_t first_ns, last_ns;
 	uint64_t size_bytes;    /* of the file that merge_run will make */
 	uint64_t missing_bytes; /* durable once, by UUID.open/state, and not readable now */
+	uint64_t n_gaps;
+	uint64_t gap_packets; /* lost in them */
+	uint64_t gap_bytes;
+	uint64_t rescued; /* of packets: behind the first gap of their lane */
+	/*
+	 * The session's books: exact as far as they were noted before the crash or stand in the files.
+	 * Of what was accepted and is not in the files, what stood in gaps is dropped[writer_stopped];
+	 * the rest is unknown, at least unknown and at most unknown_max.
+	 */
+	struct ledger ledger;
 };
 int merge_recover(const struct uuid *id, struct merge_recovery *recovery, struct err *err);
 

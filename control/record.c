@@ -4,10 +4,16 @@
 #include "control/record.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/json.h"
+#include "control/file.h"
+
+#define CHECKSUM     "crc32c "
+#define CHECKSUM_LEN (sizeof("\n" CHECKSUM "00000000\n") - 1)
 
 /* One table for both ways: a number of a session and its name. */
 #define RECORD_NUMBERS(X)         \
@@ -38,12 +44,16 @@
 	X(ledger.written)         \
 	X(ledger.durable)         \
 	X(ledger.unknown)         \
+	X(ledger.unknown_max)     \
 	X(ledger.written_bytes)   \
 	X(ledger.stamps_raised)
 
 #define RECORD_TEXTS(X) \
 	X(name) X(notes) X(account) X(owner) X(filter) X(vendor) X(message) X(stream_address)
 
+static char *checksum_add(char *text, const struct uuid *id);
+static bool checksum_cut(const char *text, size_t *len);
+static bool checksum_fits(const char *text, size_t len, const struct uuid *id);
 static json_t *dropped_print(const struct ledger *ledger);
 static void dropped_parse(const json_t *object, struct ledger *ledger);
 static void degraded_parse(const json_t *json, struct session *session);
@@ -134,21 +144,30 @@ char *record_print(const struct session *session, enum session_state state)
 		json_object_set_new(json, "events", events_print(session->events));
 	text = json_print(json);
 	json_decref(json);
-	return text;
+	return text != NULL ? checksum_add(text, &session->id) : NULL;
 }
 
 struct session *record_parse(const struct uuid *id, const char *text, struct err *err)
 {
 	struct session *session = calloc(1, sizeof(*session));
-	json_t *json = json_parse(text, strlen(text), err);
+	size_t len = strlen(text);
+	const bool summed = checksum_cut(text, &len);
+	json_t *json = json_parse(text, len, err);
 	json_int_t version = json_integer_value(json_object_get(json, "version"));
 	const char *replaces;
 
 	if (session == NULL || json == NULL)
 		goto fail;
-	if (version != RECORD_VERSION) {
-		err_set(err, EINVAL, "version", "record version %lld is not known, only %d is",
-			(long long)version, RECORD_VERSION);
+	if (version < 1 || version > RECORD_VERSION) {
+		err_set(err, EINVAL, "version",
+			"record version %lld is not known, only 1 to %d are", (long long)version,
+			RECORD_VERSION);
+		goto fail;
+	}
+	if (summed != (version > 1) || (summed && !checksum_fits(text, len, id))) {
+		err_set(err, EINVAL, "checksum",
+			"the record's checksum does not fit: it is damaged, "
+			"or another capture's");
 		goto fail;
 	}
 	session->id = *id;
@@ -162,6 +181,8 @@ struct session *record_parse(const struct uuid *id, const char *text, struct err
 		uuid_parse(replaces, strlen(replaces), &session->replaces);
 	ports_parse(json, session);
 	dropped_parse(json_object_get(json, "dropped"), &session->ledger);
+	if (version == 1 && session->reason == END_recovered)
+		session->ledger.unknown_max = LEDGER_UNBOUNDED;
 	degraded_parse(json, session);
 	events_parse(json_object_get(json, "events"), session);
 	json_decref(json);
@@ -171,6 +192,42 @@ fail:
 	if (session != NULL)
 		session_free(session);
 	return NULL;
+}
+
+static uint32_t checksum(const char *text, size_t len, const struct uuid *id)
+{
+	return file_crc32c(file_crc32c(0, id, sizeof(*id)), text, len);
+}
+
+/* Takes text. */
+static char *checksum_add(char *text, const struct uuid *id)
+{
+	char *whole;
+
+	if (asprintf(&whole, "%s\n" CHECKSUM "%08" PRIx32 "\n", text,
+		    checksum(text, strlen(text), id)) < 0)
+		whole = NULL;
+	free(text);
+	return whole;
+}
+
+/* Take the last line off, if it is a checksum. */
+static bool checksum_cut(const char *text, size_t *len)
+{
+	if (*len < CHECKSUM_LEN ||
+		memcmp(text + *len - CHECKSUM_LEN, "\n" CHECKSUM, sizeof(CHECKSUM)) != 0)
+		return false;
+	*len -= CHECKSUM_LEN;
+	return true;
+}
+
+/* Every character of it: a number may be written in many ways. */
+static bool checksum_fits(const char *text, size_t len, const struct uuid *id)
+{
+	char line[CHECKSUM_LEN + 1];
+
+	snprintf(line, sizeof(line), "\n" CHECKSUM "%08" PRIx32 "\n", checksum(text, len, id));
+	return strcmp(text + len, line) == 0;
 }
 
 static json_t *dropped_print(const struct ledger *ledger)

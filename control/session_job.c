@@ -8,6 +8,7 @@
 #include "control/session_state.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #include "control/record.h"
 #include "control/store.h"
 #include "control/table.h"
+#include "control/totals.h"
 
 /* A record, a deletion, a merge: work on a session's directory. */
 struct session_job {
@@ -157,19 +159,13 @@ static void recover_done(struct job *job)
 	job_end(work);
 }
 
-/* What is known after a crash: what the files hold and tell. The rest of the books died with it. */
+/* What is known after a crash: what the files hold and tell, and what was noted last. */
 static void recovery_take(struct session *session, const struct session_job *work)
 {
 	const struct merge_recovery *recovery = &work->recovery;
 	struct ledger *ledger = &session->ledger;
 
-	memset(ledger, 0, sizeof(*ledger));
-	ledger->written = recovery->packets;
-	ledger->durable = recovery->packets;
-	ledger->written_bytes = recovery->captured_bytes;
-	ledger->dropped[DROP_no_block] = recovery->drops_recorded;
-	ledger->accepted = recovery->packets + recovery->drops_recorded;
-	ledger->offered = ledger->accepted;
+	*ledger = recovery->ledger;
 	if (session->started_ns == 0)
 		session->started_ns =
 			recovery->first_ns != 0 ? recovery->first_ns : session->created_ns;
@@ -180,6 +176,12 @@ static void recovery_take(struct session *session, const struct session_job *wor
 	else
 		session_message_set(session, "the daemon died while this capture ran; "
 					     "it was recovered to its last whole packet");
+	if (recovery->n_gaps != 0)
+		session_event_add(session,
+			"%" PRIu64 " gaps in its files: %" PRIu64 " packets were lost in them, "
+			"%" PRIu64 " behind them were rescued",
+			recovery->n_gaps, recovery->gap_packets, recovery->rescued);
+	totals_recovered(recovery);
 }
 
 static struct session_job *job_make(

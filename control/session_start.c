@@ -27,6 +27,7 @@
 #include "engine/pcapng.h"
 
 #define FRAME_LEN_USUAL 1518
+#define WIRE_BITS_MIN   (84 * 8) /* that the shortest frame takes on a wire */
 
 static int start_stream(struct session *session, struct err *err);
 static bool filter_is_closed(const char *filter);
@@ -35,6 +36,7 @@ static void filter_ready(evutil_socket_t fd, short what, void *arg);
 static void start_ports(struct session *session);
 static void port_acquired(struct device_wait *wait, const struct err *err);
 static void start_tap(struct session *session);
+static uint64_t rate_max_pps(const struct session *session);
 static uint64_t expected_bytes(const struct session *session);
 static int tap_make(struct session *session, size_t header_len, struct err *err);
 static void files_created(void *arg, const struct err *err);
@@ -263,7 +265,30 @@ static void start_tap(struct session *session)
 		start_fail(session, &err);
 		return;
 	}
+	capture_bounds(run->capture, rate_max_pps(session),
+		sessions.config->storage.durable_every_ms * 1000000ULL);
 	capture_create(run->capture, record, files_created, session);
+}
+
+/* More packets a second than that cannot be accepted; 0: nobody knows. */
+static uint64_t rate_max_pps(const struct session *session)
+{
+	uint64_t sum = 0;
+
+	if (session->rate_pps != 0)
+		return session->rate_pps;
+	for (unsigned i = 0; i < session->n_ports; i++) {
+		const struct port *port = engine_port(session->ports[i]);
+		uint64_t pps = port->config->rate_pps;
+
+		if (pps == 0)
+			pps = __atomic_load_n(&port->speed_mbps, __ATOMIC_RELAXED) * 1000000ULL /
+			      WIRE_BITS_MIN * 2; /* in and out */
+		if (pps == 0)
+			return 0;
+		sum += pps;
+	}
+	return sum;
 }
 
 static uint64_t least(uint64_t a, uint64_t b)

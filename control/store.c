@@ -116,6 +116,7 @@ int store_create(struct store_capture *capture, const struct uuid *id, unsigned 
 		return err_set(err, EINVAL, "output", "%u files are needed, 1 to %d are possible",
 			n_lanes, STORE_LANES_MAX);
 	*capture = (struct store_capture){.id = *id, .dir = -1, .n_lanes = n_lanes};
+	capture->index.fd = -1;
 	for (unsigned i = 0; i < n_lanes; i++)
 		capture->lanes[i].fd = -1;
 	dir_name(id, false, name);
@@ -135,6 +136,7 @@ void store_release(struct store_capture *capture)
 {
 	for (unsigned i = 0; i < capture->n_lanes; i++)
 		store_lane_close(&capture->lanes[i]);
+	index_close(&capture->index);
 	fd_close(&capture->dir);
 }
 
@@ -177,19 +179,62 @@ int store_state_write(struct store_capture *capture, struct store_state *state)
 
 	if (rc != 0)
 		return rc;
+	state->version = STORE_STATE_VERSION;
+	state->id = capture->id;
 	state->generation++;
 	return file_slot_write(capture->dir, STATE, state->generation, state, sizeof(*state));
 }
 
-int store_state_read(int dir, struct store_state *state)
+/* As version 1 has it: nothing in it says whose it is. */
+struct state_v1 {
+	uint64_t generation;
+	uint64_t accepted;
+	uint64_t dropped;
+	unsigned n_lanes;
+	struct store_mark marks[STORE_LANES_MAX];
+};
+
+static int state_v1_read(int dir, struct store_state *state)
 {
+	struct state_v1 old;
 	uint64_t generation;
 	int rc;
 
-	rc = file_slot_read(dir, STATE, &generation, state, sizeof(*state));
-	if (rc == 0 && (state->generation != generation || state->n_lanes > STORE_LANES_MAX))
-		rc = -ENOENT;
-	return rc;
+	rc = file_slot_read(dir, STATE, &generation, &old, sizeof(old));
+	if (rc != 0 || old.generation != generation || old.n_lanes > STORE_LANES_MAX)
+		return -ENOENT;
+	memset(state, 0, sizeof(*state));
+	state->version = 1;
+	state->generation = generation;
+	state->n_lanes = old.n_lanes;
+	memcpy(state->marks, old.marks, sizeof(state->marks));
+	return 0;
+}
+
+int store_state_read(int dir, const struct uuid *id, struct store_state *state)
+{
+	uint64_t generation;
+
+	if (file_slot_read(dir, STATE, &generation, state, sizeof(*state)) != 0)
+		return state_v1_read(dir, state);
+	if (state->version != STORE_STATE_VERSION || state->generation != generation ||
+		state->n_lanes > STORE_LANES_MAX || memcmp(&state->id, id, sizeof(*id)) != 0)
+		return -ENOENT;
+	return 0;
+}
+
+void store_books_read(int dir, const struct uuid *id, struct store_books *books)
+{
+	struct store_state state;
+	struct store_books note;
+
+	memset(books, 0, sizeof(*books));
+	if (store_state_read(dir, id, &state) == 0)
+		*books = state.books;
+	/* Counters never fall: of two the larger ones are the later ones, whatever the clock did. */
+	if (index_note_load(dir, id, &note, sizeof(note)) == 0 && note.offered >= books->offered &&
+		note.accepted >= books->accepted)
+		*books = note;
 }
 
 static int finish_one(struct store_capture *capture, unsigned lane, uint64_t len_bytes,
@@ -680,6 +725,8 @@ static int capture_build(struct store_capture *capture, const char *name, uint64
 	rc = file_replace(capture->dir, RECORD, record, strlen(record));
 	if (rc == 0)
 		rc = file_slots_make(capture->dir, STATE);
+	if (rc == 0)
+		rc = index_make(&capture->index, capture->dir, &capture->id);
 	for (unsigned i = 0; i < capture->n_lanes && rc == 0; i++) {
 		store_lane_name(i, lane_name);
 		rc = lane_make(&capture->lanes[i], capture->dir, lane_name, expect_bytes, header,

@@ -7,7 +7,8 @@
  * caller.
  *
  *   ROOT/lock                                    flock: one daemon per root
- *   ROOT/captures/UUID.open/  record lane<k>.pcapng    while running, merging, recovering
+ *   ROOT/captures/UUID.open/  record state index lane<k>.pcapng  while running, merging,
+ *                                                               recovering
  *   ROOT/captures/UUID/       record capture.pcapng    one rename of the directory = complete
  *   ROOT/spare/                                        space that was touched before: spare.h
  *   ROOT/trash/UUID                                    being deleted
@@ -20,8 +21,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "config/config.h"
 #include "config/err.h"
+#include "control/index.h"
 #include "control/uuid.h"
+#include "engine/drop.h"
 #include "engine/pcapng.h"
 
 #define STORE_LANES_MAX 256
@@ -43,6 +47,7 @@ struct store_capture {
 	struct uuid id; /* set by store_create; the descriptors are closed by store_finish or
 			   store_release */
 	int dir;        /* UUID.open */
+	struct index_file index;
 	unsigned n_lanes;
 	struct store_lane lanes[STORE_LANES_MAX];
 };
@@ -77,23 +82,49 @@ int store_sync(struct store_lane *lane);
 int store_record_write(const struct uuid *id, const char *record);
 
 /*
+ * What the session's counters said at one moment, and what bounds what came after it. On disk: drops by
+ * enum drop, and a change of what it holds makes a new STORE_STATE_VERSION.
+ */
+#define STORE_DROPS_MAX 16
+_Static_assert(DROP_COUNT <= STORE_DROPS_MAX, "every reason has its place on disk");
+struct store_books {
+	uint64_t noted_ns; /* wall clock; 0: nothing is known */
+	uint64_t offered;
+	uint64_t filtered;
+	uint64_t sampled_out;
+	uint64_t over_limit;
+	uint64_t accepted;
+	uint64_t stamps_raised;
+	uint64_t dropped[STORE_DROPS_MAX];
+	uint64_t if_dropped[CONFIG_PORTS_MAX]; /* by interface */
+	uint64_t rate_max_pps; /* no more can be accepted a second; 0: nobody knows */
+	uint64_t every_ns;     /* at least so often it is noted */
+};
+_Static_assert(sizeof(struct store_books) <= INDEX_NOTE_MAX, "fits a note");
+
+/*
  * The durable marks of a running capture: two slots in turn in UUID.open/state, crc32c and
  * generation.
  */
+#define STORE_STATE_VERSION 2
 struct store_mark {
 	uint64_t durable_bytes; /* of the lane file */
 	uint64_t durable_packets;
 };
 struct store_state {
+	uint64_t version; /* set by store_state_write */
 	uint64_t generation;
-	uint64_t accepted; /* at the time of the mark */
-	uint64_t dropped;
+	struct uuid id; /* set by store_state_write */
+	struct store_books books;
 	unsigned n_lanes;
 	struct store_mark marks[STORE_LANES_MAX];
 };
 /* Counts state->generation up, then writes. Durable when it returns 0. */
 int store_state_write(struct store_capture *capture, struct store_state *state);
-int store_state_read(int dir, struct store_state *state); /* newest valid slot; -ENOENT: none */
+/* The newest valid slot of id's capture in dir; -ENOENT: none. Of version 1 it takes the marks. */
+int store_state_read(int dir, const struct uuid *id, struct store_state *state);
+/* Of state and note the books that were noted last. */
+void store_books_read(int dir, const struct uuid *id, struct store_books *books);
 
 /*
  * Close a capture whose lanes have settled. lane_bytes[k] = end of lane k's last whole packet;

@@ -3,9 +3,11 @@
  */
 #include "control/totals.h"
 
+#include "control/merge.h"
 #include "control/session_state.h"
 
 static struct ledger ended;
+static struct totals_recovered recovered;
 
 static void ledger_add(struct ledger *sum, const struct ledger *ledger);
 
@@ -25,6 +27,21 @@ void totals_read(struct ledger *sum)
 		session_info(s, &info);
 		ledger_add(sum, &info.ledger);
 	}
+}
+
+void totals_recovered(const struct merge_recovery *recovery)
+{
+	recovered.captures++;
+	recovered.packets += recovery->packets;
+	recovered.rescued += recovery->rescued;
+	recovered.gaps += recovery->n_gaps;
+	recovered.gap_packets += recovery->gap_packets;
+	recovered.unknown += recovery->ledger.unknown;
+}
+
+void totals_recovered_read(struct totals_recovered *sum)
+{
+	*sum = recovered;
 }
 
 static void ledger_add(struct ledger *sum, const struct ledger *ledger)

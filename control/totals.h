@@ -16,4 +16,17 @@ void totals_add(const struct ledger *ledger);
 /* Ended and running sessions together. */
 void totals_read(struct ledger *sum);
 
+/* What this process recovered of what earlier ones left. */
+struct totals_recovered {
+	uint64_t captures;
+	uint64_t packets;
+	uint64_t rescued; /* of packets: behind a gap */
+	uint64_t gaps;
+	uint64_t gap_packets; /* lost in gaps */
+	uint64_t unknown;
+};
+struct merge_recovery;
+void totals_recovered(const struct merge_recovery *recovery);
+void totals_recovered_read(struct totals_recovered *sum);
+
 #endif

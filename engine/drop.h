@@ -7,7 +7,8 @@
 #ifndef ENGINE_DROP_H
 #define ENGINE_DROP_H
 
-/*    name                 what happened */
+/* Their order is on disk, in UUID.open/state: a new one goes behind the last.
+ *    name                 what happened */
 #define DROP_REASONS(X)                                                                            \
 	X(no_block, "no free block: the writer or the disk is slower than the traffic")            \
 	X(oversize, "the frame could not be handed over whole: cut by its source, or longer than " \

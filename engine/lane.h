@@ -76,7 +76,9 @@ struct lane {
 	uint64_t if_untold[CONFIG_PORTS_MAX]; /* dropcounts that stood in lost blocks */
 	uint64_t whole_written;               /* stream offset: contiguous, whole packets */
 	uint64_t submitted_bytes;             /* stream offset up to which writes were issued */
-	int sink_error;                       /* errno of the first failed write, or 0 */
+	uint64_t n_bounds; /* of what was submitted; the last ones are in bounds, by number */
+	struct tap_bound bounds[TAP_BOUNDS_MAX];
+	int sink_error; /* errno of the first failed write, or 0 */
 
 	/* the writer's own */
 	struct stream *stream;                            /* NULL but for SINK_STREAM */

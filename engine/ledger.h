@@ -16,16 +16,19 @@
 
 #include "engine/drop.h"
 
+#define LEDGER_UNBOUNDED UINT64_MAX
+
 struct ledger {
 	uint64_t offered;
 	uint64_t filtered;
 	uint64_t sampled_out;
 	uint64_t over_limit;
 	uint64_t accepted;
-	uint64_t written;   /* in the file, or handed to the sink that was asked for */
-	uint64_t durable;   /* of these, behind a successful fdatasync */
-	uint64_t in_flight; /* framed into blocks and not yet settled by a writer */
-	uint64_t unknown;   /* after a recovery: accepted, fate not known */
+	uint64_t written;     /* in the file, or handed to the sink that was asked for */
+	uint64_t durable;     /* of these, behind a successful fdatasync */
+	uint64_t in_flight;   /* framed into blocks and not yet settled by a writer */
+	uint64_t unknown;     /* after a recovery: accepted, fate not known; at least so many */
+	uint64_t unknown_max; /* and at most; LEDGER_UNBOUNDED: nobody knows */
 	uint64_t dropped[DROP_COUNT];
 	uint64_t written_bytes; /* captured lengths of the written packets */
 	uint64_t stamps_raised; /* time stamps that were older than the one before and were raised

@@ -86,6 +86,11 @@ unsigned tap_lanes(const struct tap *tap)
 	return tap->n_lanes;
 }
 
+unsigned tap_interfaces(const struct tap *tap)
+{
+	return tap->spec.n_ports;
+}
+
 void tap_lane_sink(struct tap *tap, unsigned index, int fd, bool direct, const void *header,
 	uint64_t header_len)
 {
@@ -229,6 +234,40 @@ void tap_lane_mark(const struct tap *tap, unsigned index, struct tap_lane_mark *
 	mark->written_packets = COUNTER_READ(lane->written);
 	mark->written_bytes = COUNTER_READ(lane->whole_written);
 	mark->submitted_bytes = COUNTER_READ(lane->submitted_bytes);
+}
+
+/* The newest may be written just now: it stands where the oldest stood, which is left out. */
+unsigned tap_lane_bounds(const struct tap *tap, unsigned index, uint64_t *serial,
+	struct tap_bound bounds[TAP_BOUNDS_MAX])
+{
+	const struct lane *lane = &tap->lanes[index];
+	const uint64_t end = __atomic_load_n(&lane->n_bounds, __ATOMIC_ACQUIRE);
+	uint64_t at = *serial, first;
+	unsigned n = 0;
+
+	*serial = end;
+	if (end - at >= TAP_BOUNDS_MAX)
+		at = end - TAP_BOUNDS_MAX + 1;
+	first = at;
+	for (; at < end; at++, n++) {
+		const struct tap_bound *bound = &lane->bounds[at % TAP_BOUNDS_MAX];
+
+		bounds[n] = (struct tap_bound){
+			.offset = COUNTER_READ(bound->offset),
+			.packets = COUNTER_READ(bound->packets),
+			.told = COUNTER_READ(bound->told),
+		};
+	}
+	/* What the writer has reached meanwhile is a mixture. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	at = __atomic_load_n(&lane->n_bounds, __ATOMIC_RELAXED) + 1;
+	if (at <= first + TAP_BOUNDS_MAX)
+		return n;
+	at -= first + TAP_BOUNDS_MAX;
+	if (at >= n)
+		return 0;
+	memmove(bounds, bounds + at, (n - at) * sizeof(*bounds));
+	return n - (unsigned)at;
 }
 
 uint64_t tap_started_ns(const struct tap *tap)

@@ -97,6 +97,7 @@ struct tap *tap_new(const struct tap_spec *spec, struct err *err);
 void tap_free(struct tap *tap);
 
 unsigned tap_lanes(const struct tap *tap);
+unsigned tap_interfaces(const struct tap *tap);
 
 /*
  * Control thread, before engine_tap_add, for SINK_FILE: lane's file. Its first header_len bytes are
@@ -147,6 +148,21 @@ struct tap_lane_mark {
 	uint64_t submitted_bytes;
 };
 void tap_lane_mark(const struct tap *tap, unsigned lane, struct tap_lane_mark *mark);
+
+/*
+ * Any thread. A place in lane's stream where a packet begins, as it was when a write up to there was
+ * handed to the disk, and what is before it in the stream.
+ */
+struct tap_bound {
+	uint64_t offset;
+	uint64_t packets;
+	uint64_t told; /* sum of their dropcounts */
+};
+#define TAP_BOUNDS_MAX 32
+/* Those since *serial (0: all), oldest first, of which the last TAP_BOUNDS_MAX are still known; counts
+ * *serial up. Returns how many. */
+unsigned tap_lane_bounds(const struct tap *tap, unsigned lane, uint64_t *serial,
+	struct tap_bound bounds[TAP_BOUNDS_MAX]);
 
 /* Wall clock when engine_tap_add published it, and when its last lane ended (0 before). */
 uint64_t tap_started_ns(const struct tap *tap);

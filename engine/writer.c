@@ -96,6 +96,7 @@ static struct lane *lane_unlist(struct writer *writer);
 static void lanes_submit(struct writer *writer);
 static bool lane_ready(const struct lane *lane, uint64_t now_ns);
 static bool writes_left(const struct writer *writer, const struct lane *lane);
+static void lane_bound(struct lane *lane, const struct sink_write *write);
 static void lane_submit(struct writer *writer, struct lane *lane);
 static struct sink_write *write_gather(struct writer *writer, struct lane *lane);
 static unsigned writes_reap(struct writer *writer, uint64_t wait_ns);
@@ -378,6 +379,28 @@ static bool writes_left(const struct writer *writer, const struct lane *lane)
 			       atomic_load_explicit(&flying_bytes_max, memory_order_relaxed));
 }
 
+/* Note where the write's last packet ends. */
+static void lane_bound(struct lane *lane, const struct sink_write *write)
+{
+	const uint64_t n = lane->n_bounds;
+	const struct tap_bound *last = &lane->bounds[(n - 1) % TAP_BOUNDS_MAX];
+	struct tap_bound *bound = &lane->bounds[n % TAP_BOUNDS_MAX];
+	uint64_t packets = n != 0 ? last->packets : 0, told = n != 0 ? last->told : 0;
+	uint64_t offset = 0;
+
+	for (const struct block *block = write->blocks; block != NULL; block = block->next) {
+		for (unsigned i = 0; i < lane->tap->spec.n_ports; i++) {
+			packets += block->packets[i];
+			told += block->told[i];
+		}
+		offset = block->whole_end;
+	}
+	COUNTER_SET(bound->offset, offset);
+	COUNTER_SET(bound->packets, packets);
+	COUNTER_SET(bound->told, told);
+	__atomic_store_n(&lane->n_bounds, n + 1, __ATOMIC_RELEASE);
+}
+
 static void lane_submit(struct writer *writer, struct lane *lane)
 {
 	struct sink_write *write = write_gather(writer, lane);
@@ -393,6 +416,7 @@ static void lane_submit(struct writer *writer, struct lane *lane)
 	if (null) {
 		writer->n_flying_null++;
 	} else {
+		lane_bound(lane, write);
 		writer->n_flying_disk++;
 		writer->flying_bytes += write->len;
 	}

@@ -49,6 +49,9 @@ unsigned books_capture(const json_t *capture, struct books_law laws[BOOKS_LAWS_M
 		text_number(ledger, "durable"), true);
 	if (closed)
 		law_set(&laws[n++], "in_flight = 0", text_number(ledger, "in_flight"), 0, false);
+	if (json_is_integer(json_object_get(ledger, "unknown_max")))
+		law_set(&laws[n++], "unknown <= unknown_max", text_number(ledger, "unknown_max"),
+			text_number(ledger, "unknown"), true);
 	return n;
 }
 

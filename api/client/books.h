@@ -10,7 +10,7 @@
 
 #include "config/json.h"
 
-#define BOOKS_LAWS_MAX 4
+#define BOOKS_LAWS_MAX 5
 
 /* One law: left = right, residual = left - right. */
 struct books_law {

@@ -216,6 +216,22 @@ static unsigned line_print(const char *name, const char *value)
 static const char *const ledger_members[] = {"offered", "filtered", "sampled_out", "over_limit",
 	"accepted", "written", "durable", "in_flight", "unknown"};
 
+/* After a recovery: what is not known may be more. */
+static unsigned unknown_print(const json_t *ledger)
+{
+	const json_t *most = json_object_get(ledger, "unknown_max");
+	char line[64], digits[TEXT_SIZE];
+
+	if (json_is_null(most))
+		return line_print("", "             unknown: nobody knows the most");
+	if (!json_is_integer(most) ||
+		text_number(ledger, "unknown_max") == text_number(ledger, "unknown"))
+		return 0;
+	snprintf(line, sizeof(line), "%20s at most",
+		text_digits(digits, text_number(ledger, "unknown_max")));
+	return line_print("", line);
+}
+
 /* Seconds may have a fraction. */
 static const char *limit_text(char out[TEXT_SIZE], const json_t *limit)
 {
@@ -307,6 +323,7 @@ static unsigned show_print(const json_t *capture)
 			text_digits(digits, text_number(ledger, ledger_members[i])));
 		n += line_print(ledger_members[i], line);
 	}
+	n += unknown_print(ledger);
 	snprintf(line, sizeof(line), "%20s", text_digits(digits, text_dropped(ledger)));
 	n += line_print("dropped", line);
 	n += line_print("", text_drop_reasons(line, sizeof(line), ledger));

@@ -293,7 +293,11 @@ def books(capture, file=None):
     if capture["state"] in CLOSED:
         residuals["S3 in_flight of a closed capture"] = ledger["in_flight"]
         if capture["reason"] != "recovered":
-            residuals["S4 unknown without a crash"] = ledger["unknown"]
+            residuals["S4 unknown without a crash"] = ledger["unknown_max"]
+    if ledger["unknown_max"] is not None:
+        residuals["D3 unknown above unknown_max"] = max(
+            0, ledger["unknown"] - ledger["unknown_max"]
+        )
     if file is None:
         return residuals
     statistics = file.statistics

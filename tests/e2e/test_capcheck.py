@@ -72,6 +72,7 @@ def capture(size):
             "durable": 3,
             "in_flight": 0,
             "unknown": 0,
+            "unknown_max": 0,
             "dropped": {"no_block": 2, "oversize": 1},
         },
     }

@@ -39,11 +39,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	int fd = openat(dir, "state", O_CREAT | O_TRUNC | O_RDWR, 0600), rc;
+	static const struct uuid id = {{1}};
 	static struct store_state state;
 
 	fuzz_check(fd >= 0 && write(fd, data, size) == (ssize_t)size);
 	close(fd);
-	rc = store_state_read(dir, &state);
+	rc = store_state_read(dir, &id, &state);
 	fuzz_check(rc <= 0);
 	if (rc == 0)
 		fuzz_check(state.n_lanes <= STORE_LANES_MAX);

@@ -428,6 +428,11 @@ void control_status(struct control_status *status)
 	};
 }
 
+void totals_recovered_read(struct totals_recovered *sum)
+{
+	*sum = (struct totals_recovered){0};
+}
+
 void totals_read(struct ledger *sum)
 {
 	*sum = (struct ledger){0};

@@ -556,6 +556,23 @@ static void a_damaged_lane_is_told_and_kept(void **state)
 
 /* ---- recovery ---- */
 
+/* The packet block's epb_dropcount, 0 if it has none. */
+static uint64_t packet_drops(const uint8_t *block)
+{
+	uint32_t len, cap_len, at;
+	uint16_t option[2];
+	uint64_t drops = 0;
+
+	memcpy(&len, block + 4, 4);
+	memcpy(&cap_len, block + 20, 4);
+	for (at = 28 + (cap_len + 3) / 4 * 4; at < len - 4; at += 4 + (option[1] + 3) / 4 * 4) {
+		memcpy(option, block + at, 4);
+		if (option[0] == 4)
+			memcpy(&drops, block + at + 4, 8);
+	}
+	return drops;
+}
+
 /* The end that merge_recover makes of what is in the lanes. */
 static size_t recovered_trailer(uint8_t *buf, size_t size, struct merge_recovery *want)
 {
@@ -575,9 +592,7 @@ static size_t recovered_trailer(uint8_t *buf, size_t size, struct merge_recovery
 			want->packets++;
 			want->captured_bytes += head[5];
 			packets[head[2]]++;
-			if (head[1] == 28 + (head[5] + 3) / 4 * 4 + 4)
-				continue;
-			memcpy(&drop, lanes[i].data + at + 28 + (head[5] + 3) / 4 * 4 + 4, 8);
+			drop = packet_drops(lanes[i].data + at);
 			drops[head[2]] += drop;
 			want->drops_recorded += drop;
 		}
@@ -713,7 +728,7 @@ static void a_torn_end_is_cut_at_any_byte(void **state)
 	}
 }
 
-static void nothing_behind_a_hole_is_believed(void **state)
+static void without_an_index_nothing_behind_a_hole_is_believed(void **state)
 {
 	static struct store_state marks;
 	size_t whole;
@@ -733,6 +748,200 @@ static void nothing_behind_a_hole_is_believed(void **state)
 	lanes[1].len = whole;
 	lanes[1].packets = packets;
 	recover_and_check(0);
+}
+
+/* Note in the index, as the daemon would, where packets begin: each of the lane's, if it likes. */
+static void lane_index(unsigned lane, const struct uuid *whose)
+{
+	struct index_entry entry = {.offset = header_len, .lane = lane};
+	struct uuid own = capture.index.id;
+	uint32_t block_len;
+
+	capture.index.id = *whose;
+	while (entry.offset < lanes[lane].len) {
+		memcpy(&block_len, lanes[lane].data + entry.offset + 4, 4);
+		entry.told += packet_drops(lanes[lane].data + entry.offset);
+		entry.offset += block_len;
+		entry.packets++;
+		assert_int_equal(index_put(&capture.index, &entry), 0);
+	}
+	capture.index.id = own;
+}
+
+/* The first packet's begin at or behind offset; what is before it. */
+static struct index_entry lane_packet_at(unsigned lane, uint64_t offset)
+{
+	struct index_entry entry = {.offset = header_len, .lane = lane};
+	uint32_t block_len;
+
+	while (entry.offset < offset) {
+		memcpy(&block_len, lanes[lane].data + entry.offset + 4, 4);
+		entry.told += packet_drops(lanes[lane].data + entry.offset);
+		entry.offset += block_len;
+		entry.packets++;
+	}
+	assert_true(entry.offset < lanes[lane].len);
+	return entry;
+}
+
+/* The lane in memory as the capture shall have it: without from..to, the next packet tells of it. */
+static void lane_cut_out(
+	unsigned lane, const struct index_entry *from, const struct index_entry *to)
+{
+	uint8_t *data = malloc(lanes[lane].len + 300), *next = lanes[lane].data + to->offset;
+	uint64_t drops = packet_drops(next) + to->packets - from->packets + to->told - from->told;
+	uint32_t len, cap_len, at = from->offset;
+	char text[200];
+
+	memcpy(&len, next + 4, 4);
+	memcpy(&cap_len, next + 20, 4);
+	memset(data, 0, lanes[lane].len + 300);
+	memcpy(data, lanes[lane].data, at);
+	memcpy(data + at, next, 28 + cap_len);
+	at += 28 + (cap_len + 3) / 4 * 4;
+	snprintf(text, sizeof(text),
+		"gap: %u packets were lost here with %u bytes that a crash kept from the disk",
+		(unsigned)(to->packets - from->packets), (unsigned)(to->offset - from->offset));
+	memcpy(data + at, (uint16_t[2]){1, strlen(text)}, 4);
+	memcpy(data + at + 4, text, strlen(text));
+	at += 4 + (strlen(text) + 3) / 4 * 4;
+	memcpy(data + at, (uint16_t[2]){4, 8}, 4);
+	memcpy(data + at + 4, &drops, 8);
+	at += 16 + 4;
+	memcpy(data + from->offset + 4, (uint32_t[1]){at - from->offset}, 4);
+	memcpy(data + at - 4, (uint32_t[1]){at - from->offset}, 4);
+	memcpy(data + at, next + len, lanes[lane].len - to->offset - len);
+	lanes[lane].len += at - to->offset - len;
+	lanes[lane].packets -= to->packets - from->packets;
+	free(lanes[lane].data);
+	lanes[lane].data = data;
+}
+
+/* What recovery says is what the file says, and adds up. */
+static void books_hold(const struct merge_recovery *got)
+{
+	const struct ledger *ledger = &got->ledger;
+	uint64_t known = ledger->written + ledger->unknown;
+
+	for (unsigned i = 0; i < DROP_COUNT; i++)
+		known += ledger->dropped[i];
+	assert_int_equal(ledger->accepted, known);
+	assert_int_equal(ledger->offered,
+		ledger->filtered + ledger->sampled_out + ledger->over_limit + ledger->accepted);
+	assert_int_equal(ledger->written, got->packets);
+	assert_int_equal(ledger->dropped[DROP_writer_stopped], got->gap_packets);
+	assert_true(ledger->unknown <= ledger->unknown_max);
+}
+
+/* Zero size bytes of lane from about a place on; returns what stands before and behind the hole. */
+static void hole_make(
+	unsigned lane, uint64_t at, uint64_t size, struct index_entry *from, struct index_entry *to)
+{
+	static const uint8_t zeros[300000];
+
+	*from = lane_packet_at(lane, at);
+	lane_damage(lane, zeros, size, from->offset);
+	/* The index has one entry in each 64 KiB, the last. */
+	*to = lane_packet_at(lane, from->offset + size);
+	for (uint64_t next = to->offset; next < lanes[lane].len;) {
+		struct index_entry *entries;
+		size_t n;
+
+		assert_int_equal(index_load(capture.dir, &id, &entries, &n), 0);
+		for (size_t i = 0; i < n; i++)
+			if (entries[i].lane == lane && entries[i].offset >= next) {
+				*to = entries[i];
+				break;
+			}
+		free(entries);
+		break;
+	}
+}
+
+/* Behind a hole it goes on where the index says, and tells what is missing. */
+static void behind_a_hole_it_goes_on(void **state)
+{
+	struct merge_recovery got, want;
+	uint8_t end[2 * PCAPNG_STATISTICS_MAX], *file;
+	struct index_entry from[2], to[2];
+	uint64_t size, gap_packets, told;
+	size_t end_len, len;
+	struct err err;
+
+	for (unsigned n = 1; n <= 3; n++) {
+		const unsigned lane = n - 1;
+
+		lanes_make(n, 3 * MIB, 1500, 0);
+		lanes_save(NULL);
+		for (unsigned i = 0; i < n; i++)
+			lane_index(i, &id);
+		hole_make(lane, MIB, 4096, &from[0], &to[0]);
+		hole_make(lane, 2 * MIB, 200000, &from[1], &to[1]);
+		store_release(&capture);
+		gap_packets = to[0].packets - from[0].packets + to[1].packets - from[1].packets;
+		told = to[0].told - from[0].told + to[1].told - from[1].told;
+		lane_cut_out(lane, &from[1], &to[1]);
+		lane_cut_out(lane, &from[0], &to[0]);
+		end_len = recovered_trailer(end, sizeof(end), &want);
+		file = merge_plainly(end, end_len, &len);
+		assert_int_equal(merge_recover(&id, &got, &err), 0);
+		assert_int_equal(got.n_gaps, 2);
+		assert_int_equal(got.gap_packets, gap_packets);
+		assert_true(got.rescued > 0 && got.rescued < lanes[lane].packets);
+		want.drops_recorded -= gap_packets + told;
+		recovery_is(&got, &want);
+		assert_int_equal(got.size_bytes, len);
+		books_hold(&got);
+		assert_int_equal(got.ledger.dropped[DROP_no_block], got.drops_recorded + told);
+		assert_int_equal(merge_run(&id, "{\"state\":\"failed\"}", &size), 0);
+		capture_is(file, len, size);
+		readers_agree(want.packets);
+		free(file);
+		assert_int_equal(store_delete(&id), 0);
+		stop(NULL);
+		open_root();
+	}
+}
+
+/* An index of another capture, of the same form, says nothing. */
+static void another_captures_index_is_not_believed(void **state)
+{
+	static const struct uuid other = {{9, 9, 9}};
+	struct index_entry from, to;
+
+	lanes_make(2, 3 * MIB, 1500, 0);
+	lanes_save(NULL);
+	lane_index(0, &other);
+	lane_index(1, &other);
+	hole_make(1, MIB, 4096, &from, &to);
+	store_release(&capture);
+	lanes[1].len = from.offset;
+	lanes[1].packets = from.packets;
+	recover_and_check(0);
+}
+
+/* A place that the index names, where no packet begins: the next one is as good. */
+static void torn_packets_at_an_entry_are_passed(void **state)
+{
+	struct merge_recovery got;
+	struct index_entry from, to;
+	uint64_t size;
+	struct err err;
+
+	lanes_make(2, 3 * MIB, 1500, 0);
+	lanes_save(NULL);
+	lane_index(0, &id);
+	hole_make(0, MIB, 4096, &from, &to);
+	lane_damage(0, "xxxxxxxxxx", 10, to.offset);
+	store_release(&capture);
+	assert_int_equal(merge_recover(&id, &got, &err), 0);
+	assert_int_equal(got.n_gaps, 1);
+	assert_true(got.gap_packets > to.packets - from.packets);
+	assert_int_equal(got.packets + got.gap_packets, lanes[0].packets + lanes[1].packets);
+	books_hold(&got);
+	assert_int_equal(merge_run(&id, NULL, &size), 0);
+	readers_agree(got.packets);
+	assert_int_equal(store_delete(&id), 0);
 }
 
 static void lost_durable_bytes_are_told(void **state)
@@ -774,7 +983,7 @@ static void no_header_at_all_is_refused(void **state)
 	lane_damage(1, "xxxx", 4, 0);
 	assert_int_equal(merge_recover(&id, &got, &err), -EBADMSG);
 	assert_int_equal(err.code, EBADMSG);
-	assert_int_equal(files_in(true), 4);
+	assert_int_equal(files_in(true), 5);
 }
 
 static bool do_finish(void)
@@ -893,7 +1102,10 @@ int main(int argc, char **argv)
 		TEST(writes_in_flight_are_waited_for),
 		TEST(a_crash_without_packets),
 		TEST(a_torn_end_is_cut_at_any_byte),
-		TEST(nothing_behind_a_hole_is_believed),
+		TEST(without_an_index_nothing_behind_a_hole_is_believed),
+		TEST(behind_a_hole_it_goes_on),
+		TEST(another_captures_index_is_not_believed),
+		TEST(torn_packets_at_an_entry_are_passed),
 		TEST(lost_durable_bytes_are_told),
 		TEST(the_first_good_header_is_taken),
 		TEST(no_header_at_all_is_refused),

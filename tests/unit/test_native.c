@@ -207,7 +207,8 @@ static void a_capture_has_the_shape_of_the_contract(void **state)
 		"\"created_at\":\"2023-11-14T22:13:20.000000001Z\",\"started_at\":null,"
 		"\"ended_at\":null,\"size_bytes\":77,\"ledger\":{\"offered\":18446744073709551,"
 		"\"filtered\":2,\"sampled_out\":3,\"over_limit\":4,\"accepted\":5,\"written\":6,"
-		"\"durable\":7,\"in_flight\":8,\"unknown\":9,\"dropped\":{\"no_block\":10,"
+		"\"durable\":7,\"in_flight\":8,\"unknown\":9,\"unknown_max\":12,\"dropped\":{\"no_"
+		"block\":10,"
 		"\"oversize\":0,\"encode_error\":0,\"io_error\":0,\"no_space\":0,\"quota\":0,"
 		"\"writer_stopped\":0,\"stream_backpressure\":11}}}";
 	const struct session_degraded degraded = {.level = 4,
@@ -253,6 +254,7 @@ static void a_capture_has_the_shape_of_the_contract(void **state)
 	json_t *json;
 	char *text;
 
+	info.ledger.unknown_max = 12;
 	info.ledger.dropped[DROP_no_block] = 10;
 	info.ledger.dropped[DROP_stream_backpressure] = 11;
 	json = native_capture(&info);

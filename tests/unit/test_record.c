@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "config/json.h"
+#include "control/file.h"
 #include "control/record.h"
 
 static const struct uuid id = {{1, 2, 3, 4, 5, 6, 0x47, 8, 0x89}};
@@ -51,6 +52,7 @@ static struct session *session_full(uint64_t first)
 		&session->ledger.written,
 		&session->ledger.durable,
 		&session->ledger.unknown,
+		&session->ledger.unknown_max,
 		&session->ledger.written_bytes,
 		&session->ledger.stamps_raised,
 	};
@@ -178,12 +180,23 @@ static void the_state_is_what_the_record_shall_say(void **state)
 	session_free(back);
 }
 
+/* With its checksum; takes text. */
+static char *summed(char *text, const struct uuid *whose)
+{
+	uint32_t crc = file_crc32c(file_crc32c(0, whose, sizeof(*whose)), text, strlen(text));
+	char *whole;
+
+	assert_true(asprintf(&whole, "%s\ncrc32c %08x\n", text, crc) > 0);
+	free(text);
+	return whole;
+}
+
 /* The full record with one member changed. */
 static char *record_with(const char *key, json_t *value)
 {
 	struct session *session = session_full(1);
 	char *text = record_print(session, session->state);
-	json_t *json = json_parse(text, strlen(text), NULL);
+	json_t *json = json_parse(text, strcspn(text, "\n"), NULL);
 
 	free(text);
 	session_free(session);
@@ -193,7 +206,7 @@ static char *record_with(const char *key, json_t *value)
 		json_object_del(json, key);
 	text = json_print(json);
 	json_decref(json);
-	return text;
+	return summed(text, &id);
 }
 
 static void refused(char *text, const char *field)
@@ -213,6 +226,38 @@ static void other_versions_are_refused(void **state)
 	refused(record_with("version", json_integer(0)), "version");
 	refused(record_with("version", json_string("1")), "version");
 	refused(record_with("version", NULL), "version");
+}
+
+/* As daemons before version 2 left it. */
+static void version_1_is_read(void **state)
+{
+	char *text = record_with("version", json_integer(1));
+	struct session *session;
+
+	refused(strdup(text), "checksum"); /* version 1 has none */
+	text[strcspn(text, "\n")] = '\0';
+	session = record_parse(&id, text, NULL);
+	assert_non_null(session);
+	assert_string_equal(session->owner, "ops");
+	assert_int_equal(session->ledger.dropped[0], 101);
+	session_free(session);
+	free(text);
+	text = record_with("version", json_integer(2));
+	text[strcspn(text, "\n")] = '\0';
+	refused(text, "checksum");
+}
+
+static void another_captures_record_is_refused(void **state)
+{
+	static const struct uuid other = {{2}};
+	struct session *session = session_full(1);
+	char *text = record_print(session, session->state);
+	struct err err = {0};
+
+	assert_null(record_parse(&other, text, &err));
+	assert_string_equal(err.field, "checksum");
+	free(text);
+	session_free(session);
 }
 
 static void unknown_words_are_refused(void **state)
@@ -252,7 +297,7 @@ static void what_is_no_record_is_refused(void **state)
 {
 	static const char *const texts[] = {"", " ", "{}", "[]", "null", "1", "\"version\"", "{",
 		"{\"version\":1}", "{\"version\":1,\"version\":1}", "\xff\xfe",
-		"{\"version\":1e0}"};
+		"\ncrc32c 00000000\n", "{\"version\":1e0}"};
 
 	for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		struct err err = {0};
@@ -262,7 +307,7 @@ static void what_is_no_record_is_refused(void **state)
 	}
 }
 
-/* A record that a crash cut short, or a disk changed: never half a session. */
+/* A record that a crash cut short, or a disk changed: never half a session, and never another one. */
 static void damaged_records_do_no_harm(void **state)
 {
 	struct session *session = session_full(1);
@@ -270,12 +315,18 @@ static void damaged_records_do_no_harm(void **state)
 	const size_t len = strlen(text);
 	uint32_t x = 1;
 
-	for (size_t cut = 0; cut + 1 < len; cut += 1 + cut / 64) {
+	for (size_t cut = 0; cut < len; cut++) {
 		char *part = strndup(text, cut);
 
 		assert_null(record_parse(&id, part, NULL));
 		free(part);
 	}
+	for (size_t at = 0; at < len; at++)
+		for (unsigned bit = 0; bit < 8; bit++) {
+			text[at] ^= 1 << bit;
+			assert_null(record_parse(&id, text, NULL));
+			text[at] ^= 1 << bit;
+		}
 	for (unsigned i = 0; i < 5000; i++) {
 		char *bad = strdup(text);
 		struct session *back;
@@ -285,6 +336,7 @@ static void damaged_records_do_no_harm(void **state)
 			bad[(x >> 8) % len] = (char)(x >> 3);
 		}
 		back = record_parse(&id, bad, NULL);
+		assert_true(back == NULL || strcmp(bad, text) == 0);
 		if (back != NULL)
 			session_free(back);
 		free(bad);
@@ -301,6 +353,8 @@ int main(void)
 		cmocka_unit_test(every_word_comes_back),
 		cmocka_unit_test(the_state_is_what_the_record_shall_say),
 		cmocka_unit_test(other_versions_are_refused),
+		cmocka_unit_test(version_1_is_read),
+		cmocka_unit_test(another_captures_record_is_refused),
 		cmocka_unit_test(unknown_words_are_refused),
 		cmocka_unit_test(too_many_and_too_long_ports_fit),
 		cmocka_unit_test(what_is_no_record_is_refused),

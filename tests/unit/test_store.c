@@ -183,7 +183,7 @@ static void a_new_capture_has_all_its_files(void **state)
 
 	assert_true(create_lanes(3));
 	assert_int_equal(entries("trash"), 0);
-	assert_int_equal(entries("captures/" ID ".open"), 5);
+	assert_int_equal(entries("captures/" ID ".open"), 6);
 	assert_int_equal(mode_of("captures/" ID ".open"), 0700);
 	assert_int_equal(mode_of("captures/" ID ".open/lane2.pcapng"), 0600);
 	assert_int_equal(mode_of("captures/" ID ".open/record"), 0600);
@@ -315,19 +315,19 @@ static void marks_are_kept(void **state)
 	int dir;
 
 	assert_true(create_lanes(2));
-	assert_int_equal(store_state_read(capture.dir, &state_in), -ENOENT);
+	assert_int_equal(store_state_read(capture.dir, &id, &state_in), -ENOENT);
 	state_out.n_lanes = 2;
 	for (unsigned i = 1; i < 6; i++) {
-		state_out.accepted = i * 10;
+		state_out.books.accepted = i * 10;
 		state_out.marks[1].durable_bytes = i * 4096;
 		assert_int_equal(store_state_write(&capture, &state_out), 0);
 		assert_int_equal(state_out.generation, i);
 	}
 	store_release(&capture);
 	dir = store_dir_open(&id, true);
-	assert_int_equal(store_state_read(dir, &state_in), 0);
+	assert_int_equal(store_state_read(dir, &id, &state_in), 0);
 	assert_int_equal(state_in.generation, 5);
-	assert_int_equal(state_in.accepted, 50);
+	assert_int_equal(state_in.books.accepted, 50);
 	assert_int_equal(state_in.marks[1].durable_bytes, 5 * 4096);
 	close(dir);
 }
@@ -467,7 +467,7 @@ static void create_killed_anywhere_leaves_all_or_nothing(void **state)
 			continue;
 		}
 		n_whole++;
-		assert_int_equal(entries("captures/" ID ".open"), 4);
+		assert_int_equal(entries("captures/" ID ".open"), 5);
 		data = get(true, 1, &len);
 		assert_memory_equal(data, header, header_len);
 		free(data);
@@ -589,7 +589,7 @@ static void delete_killed_anywhere_never_comes_back(void **state)
 		n_gone += entries("captures") == 0;
 		if (entries("captures") == 0)
 			continue;
-		assert_int_equal(entries("captures/" ID ".open"), 4); /* nothing of it is gone */
+		assert_int_equal(entries("captures/" ID ".open"), 5); /* nothing of it is gone */
 		assert_int_equal(store_delete(&id), 0);
 	}
 	assert_true(n_gone > 4);
