@@ -16,7 +16,7 @@
 /* What grows, as it stood at the end of a window. */
 struct counts {
 	struct engine_status engine;
-	uint64_t waited_ns[2 * CONFIG_CPUS_MAX]; /* by engine.lcores */
+	uint64_t waited_ns[ENGINE_LCORES_MAX]; /* by engine.lcores */
 	struct {
 		uint64_t rx, missed, no_buffers, errors;
 	} ports[CONFIG_PORTS_MAX];

@@ -42,7 +42,7 @@ struct load {
 	unsigned n_rx;
 	struct load_lcore rx[CONFIG_CPUS_MAX];
 	unsigned n_writers;
-	struct load_lcore writers[CONFIG_CPUS_MAX];
+	struct load_lcore writers[2 * CONFIG_CPUS_MAX];
 	struct {
 		unsigned total;
 		unsigned low;  /* the fewest that were free */

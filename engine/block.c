@@ -33,7 +33,7 @@ static struct {
 	unsigned n_writers;
 	unsigned n_blocks;
 	struct block_home homes[CONFIG_CPUS_MAX];
-	unsigned next_home[CONFIG_CPUS_MAX]; /* by writer; its own */
+	unsigned next_home[2 * CONFIG_CPUS_MAX]; /* by writer; its own */
 } pool;
 
 static void low_mark(struct block_home *home, unsigned n_free);
@@ -154,13 +154,18 @@ void block_lane_release(struct block_home *home)
 	home->n_reserved--;
 }
 
-struct block *block_take(struct block_home *home, bool holds)
+struct block *block_take(struct block_home *home, enum block_claim claim)
 {
+	const unsigned n_left[] = {
+		[BLOCK_FIRST] = 0,
+		[BLOCK_NEXT] = home->n_lanes,
+		[BLOCK_MORE] = RTE_MAX(home->n_lanes, home->n_blocks / 8),
+	};
 	struct block *block;
 
 	/* What came back last is what the caches still hold. */
 	block_collect(home);
-	if (home->n_free <= (holds ? home->n_lanes : 0) || fault_point(FAULT_block_take) != 0) {
+	if (home->n_free <= n_left[claim] || fault_point(FAULT_block_take) != 0) {
 		COUNTER_ADD(home->n_missed, 1);
 		low_mark(home, 0);
 		return NULL;

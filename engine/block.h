@@ -55,8 +55,8 @@ struct block_home {
 	unsigned n_blocks;
 	unsigned n_writers;
 	struct block *blocks;
-	struct rte_ring *forth[CONFIG_CPUS_MAX]; /* lcore -> writer */
-	struct rte_ring *back[CONFIG_CPUS_MAX];  /* writer -> lcore */
+	struct rte_ring *forth[2 * CONFIG_CPUS_MAX]; /* lcore -> writer */
+	struct rte_ring *back[2 * CONFIG_CPUS_MAX];  /* writer -> lcore */
 
 	/* control's own */
 	unsigned n_reserved; /* lanes that live here or are about to */
@@ -100,8 +100,23 @@ unsigned block_lanes_max(void);
 bool block_lane_reserve(struct block_home *home);
 void block_lane_release(struct block_home *home);
 
-/* Home's lcore. holds: the lane has a block already, so it may not take one of the last n_lanes. */
-struct block *block_take(struct block_home *home, bool holds);
+/*
+ * What a lane that asks for a block has already: one that has none may take the very last; one that has
+ * some leaves as many as there are lanes; and one that has more than its share, because its disk does
+ * not answer say, leaves an eighth to the others.
+ */
+enum block_claim { BLOCK_FIRST, BLOCK_NEXT, BLOCK_MORE };
+
+/* Home's lcore. A lane with so many blocks has more than its share, and there is nothing to share out
+ * before blocks become few. */
+static inline bool block_share_is_over(const struct block_home *home, uint64_t n_held)
+{
+	return home->n_free <= home->n_blocks / 8 && home->n_lanes > 1 &&
+	       n_held > home->n_blocks / home->n_lanes;
+}
+
+/* Home's lcore. */
+struct block *block_take(struct block_home *home, enum block_claim claim);
 /* Home's lcore: put back a block that was taken and not used. */
 void block_untake(struct block_home *home, struct block *block);
 /* Home's lcore: collect what writers returned. */

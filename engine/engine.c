@@ -54,7 +54,7 @@ int engine_start(const struct config *config, struct err *err)
 	if (rc != 0)
 		goto fail;
 	rc = block_pool_new(config->engine.block_memory_bytes, huge, config->engine.rx_cpus.n,
-		config->engine.writer_cpus.n, err);
+		WRITERS_PER_CPU * config->engine.writer_cpus.n, err);
 	if (rc != 0)
 		goto fail;
 	rx_set_assign(config->engine.rx_cpus.n);
@@ -62,9 +62,6 @@ int engine_start(const struct config *config, struct err *err)
 	rc = writer_start(&config->engine.writer_cpus, err);
 	if (rc != 0)
 		goto fail;
-	/* The measurement of the storage comes after sandbox_enter. */
-	if (config->engine.sandbox && config->storage.measure != CONFIG_MEASURE_NO)
-		sink_uring_keep(true);
 	rc = rx_start(&config->engine.rx_cpus, err);
 	if (rc == 0)
 		return 0;
@@ -78,7 +75,6 @@ void engine_stop(void)
 	rx_stop();
 	rx_set_fini();
 	writer_stop();
-	sink_uring_keep(false);
 	block_pool_free();
 	ports_close();
 	event_close();
@@ -186,7 +182,7 @@ void engine_status(struct engine_status *status)
 	status->blocks = block_count();
 	status->blocks_free = block_free_count();
 	status->blocks_missed = block_missed_count();
-	status->disk_writes_max = writer_count() * SINK_WRITES_MAX;
+	status->disk_writes_max = writer_count() / WRITERS_PER_CPU * SINK_WRITES_MAX;
 	status->block_bytes = BLOCK_SIZE;
 	status->hugepages = block_on_hugepages();
 	for (unsigned i = 0; i < rx_count(); i++)

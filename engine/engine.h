@@ -58,7 +58,8 @@ void engine_tap_remove(struct tap *tap);
 int engine_commit(void (*done)(void *arg), void *arg);
 
 /* Any thread: how the engine is doing. */
-#define ENGINE_GAPS_MAX 16
+#define ENGINE_GAPS_MAX   16
+#define ENGINE_LCORES_MAX (3 * CONFIG_CPUS_MAX) /* two writers to a CPU, see writer.h */
 struct engine_lcore {
 	unsigned lcore;
 	unsigned cpu;
@@ -88,6 +89,7 @@ struct engine_lcore {
 	uint64_t disk_writes_slow; /* of these, took longer than ENGINE_WRITE_SLOW_MS */
 	uint64_t disk_cycles;      /* with a write in flight */
 	unsigned disk_in_flight;
+	uint64_t disk_oldest_tsc; /* when the oldest write in flight was submitted; 0: none is */
 };
 #define ENGINE_WRITE_SLOW_MS 200
 #define ENGINE_GAP_MIN_US    100
@@ -101,7 +103,7 @@ struct engine_status {
 	uint64_t block_bytes;
 	bool hugepages; /* the arena stands on explicit hugepages */
 	unsigned n_lcores;
-	struct engine_lcore lcores[2 * CONFIG_CPUS_MAX];
+	struct engine_lcore lcores[ENGINE_LCORES_MAX];
 };
 void engine_status(struct engine_status *status);
 

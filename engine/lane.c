@@ -31,7 +31,9 @@ static uint64_t mask_known(struct lane *lane, const struct burst *burst);
 static uint64_t mask_direction(enum direction direction, const struct burst *burst);
 static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mask,
 	unsigned interface, struct plan *plan);
-static bool room_take(struct lane *lane, uint64_t *room_bytes, uint64_t need_bytes);
+static bool room_take(
+	struct lane *lane, uint64_t *room_bytes, uint64_t need_bytes, enum drop *reason);
+static struct block *room_block(struct lane *lane, unsigned n_ahead, bool holds, enum drop *reason);
 static void packet_drop(struct lane *lane, unsigned interface, enum drop reason);
 static void plan_cut(struct lane *lane, struct plan *plan, unsigned n);
 static void plan_frame(struct lane *lane, const struct burst *burst, const struct plan *plan);
@@ -205,6 +207,7 @@ static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mas
 	const uint64_t cut = burst->cut;
 	uint64_t room_bytes = lane->block != NULL ? BLOCK_SIZE - lane->used : 0;
 	uint64_t pending = lane->pending[interface];
+	enum drop reason;
 	unsigned n = 0;
 
 	plan->interface = interface;
@@ -223,8 +226,8 @@ static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mas
 		framed_len = pcapng_epb_len(
 			cap_len, flags_len + (pending != 0 ? PCAPNG_EPB_DROPCOUNT_SIZE : 0));
 		if (unlikely(room_bytes < framed_len) &&
-			!room_take(lane, &room_bytes, framed_len)) {
-			packet_drop(lane, interface, DROP_no_block);
+			!room_take(lane, &room_bytes, framed_len, &reason)) {
+			packet_drop(lane, interface, reason);
 			plan->plain = false;
 			pending++;
 			continue;
@@ -242,15 +245,21 @@ static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mas
 }
 
 /* Blocks until need_bytes fit, all or none of them: a packet is never begun without its end. */
-static bool room_take(struct lane *lane, uint64_t *room_bytes, uint64_t need_bytes)
+static bool room_take(
+	struct lane *lane, uint64_t *room_bytes, uint64_t need_bytes, enum drop *reason)
 {
 	struct block *taken = NULL;
 	struct block **last = &lane->spare;
 	uint64_t room = *room_bytes;
 	bool holds = lane->block != NULL || lane->spare != NULL;
+	unsigned n_ahead = 0;
 
+	while (*last != NULL) {
+		last = &(*last)->next;
+		n_ahead++;
+	}
 	while (room < need_bytes) {
-		struct block *block = block_take(lane->home, holds);
+		struct block *block = room_block(lane, n_ahead++, holds, reason);
 
 		if (block == NULL) {
 			while (taken != NULL) {
@@ -266,11 +275,29 @@ static bool room_take(struct lane *lane, uint64_t *room_bytes, uint64_t need_byt
 		block->next = taken;
 		taken = block;
 	}
-	while (*last != NULL)
-		last = &(*last)->next;
 	*last = taken;
 	*room_bytes = room;
 	return true;
+}
+
+/* The block that comes behind n_ahead others which are taken but not begun; or why there is none. */
+static struct block *room_block(struct lane *lane, unsigned n_ahead, bool holds, enum drop *reason)
+{
+	const uint64_t next =
+		lane->block != NULL ? lane->block->offset + BLOCK_SIZE : lane->next_offset;
+	const uint64_t end = next + (uint64_t)(n_ahead + 1) * BLOCK_SIZE;
+	const uint64_t space_end = __atomic_load_n(&lane->space_end, __ATOMIC_RELAXED);
+	uint64_t n_held;
+
+	*reason = DROP_no_space;
+	if (unlikely((space_end != 0 && end > space_end) ||
+		     __atomic_load_n(&lane->no_space, __ATOMIC_RELAXED)))
+		return NULL;
+	*reason = DROP_no_block;
+	n_held = lane->taken + n_ahead - COUNTER_READ(lane->returned);
+	if (block_share_is_over(lane->home, n_held))
+		return block_take(lane->home, BLOCK_MORE);
+	return block_take(lane->home, holds ? BLOCK_NEXT : BLOCK_FIRST);
 }
 
 /* Every loss inside the engine's lcores goes through here: freed by the burst, counted by this. */
@@ -478,6 +505,7 @@ static void block_open(struct lane *lane)
 
 	RTE_VERIFY(block != NULL);
 	lane->spare = block->next;
+	lane->taken++;
 	block->lane = lane;
 	block->end = false;
 	block->offset = lane->next_offset;

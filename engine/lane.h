@@ -33,6 +33,10 @@ struct lane {
 	bool direction_known; /* the ports say which way a packet went: epb_flags are written */
 	struct sink_file file;
 	uint8_t *tail; /* BLOCK_PAGE bytes: the stream's unfinished last page */
+
+	/* control's, read by the lcore: no block may reach beyond, for the disk has no more space */
+	uint64_t space_end; /* 0 = nothing is known to stand in the way */
+
 	const uint64_t *matched[CONFIG_PORTS_MAX]; /* by interface: packets polled for taps, ever;
 						      NULL: its port doesn't feed this lane */
 
@@ -44,8 +48,9 @@ struct lane {
 	uint64_t next_offset; /* where the next block starts in the stream */
 	uint64_t whole_end;
 	uint64_t stamp_last_ns;
-	bool dirty;  /* bytes since the last hand-over */
-	bool closed; /* offers nothing any more: its end was learnt, or END was sent */
+	uint64_t taken; /* blocks of the stream that were begun */
+	bool dirty;     /* bytes since the last hand-over */
+	bool closed;    /* offers nothing any more: its end was learnt, or END was sent */
 	bool end_sent;
 	bool begun; /* a packet from after the session's start was seen: all others are, too */
 	bool joined;
@@ -78,7 +83,9 @@ struct lane {
 	uint64_t submitted_bytes;             /* stream offset up to which writes were issued */
 	uint64_t n_bounds; /* of what was submitted; the last ones are in bounds, by number */
 	struct tap_bound bounds[TAP_BOUNDS_MAX];
-	int sink_error; /* errno of the first failed write, or 0 */
+	uint64_t returned; /* of taken: given back, or about to be */
+	bool no_space;     /* a write waits for space: nothing more is taken in meanwhile */
+	int sink_error;    /* errno of the first failed write, or 0 */
 
 	/* the writer's own */
 	struct stream *stream;                            /* NULL but for SINK_STREAM */
@@ -91,6 +98,7 @@ struct lane {
 	bool queue_partial;  /* the queue has a partial block: do not wait for more */
 	bool partial_flying; /* nothing may be submitted until it has completed */
 	bool ended;          /* END was received */
+	uint64_t retry_ns;   /* monotonic: when the write that waits for space is tried again */
 	bool listed;
 	struct lane *list_next; /* the writer's list of lanes with work */
 

@@ -39,6 +39,7 @@ struct sink_write {
 	struct block *blocks; /* linked by next, in stream order */
 	bool partial;         /* its last block is a partial one */
 	uint64_t submitted_tsc;
+	uint64_t flying_tsc; /* submitted_tsc while it is at the disk, else 0: read by anyone */
 	struct sink_write *next;
 	struct sink_write *wait_next; /* the sink's */
 };
@@ -60,12 +61,6 @@ struct sink_ops {
 extern const struct sink_ops sink_uring_ops;
 extern const struct sink_ops sink_pwrite_ops;
 extern const struct sink_ops sink_null_ops;
-
-/*
- * Keep one ring ready for an open that comes when the program may make none any more, and take it back
- * from a close. Where io_uring is denied nothing is kept.
- */
-void sink_uring_keep(bool keep);
 
 /* What files are written with here: io_uring where it is allowed, else plain writes. *state is what its
  * open returned. NULL with errno set: neither. */

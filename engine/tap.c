@@ -108,6 +108,19 @@ void tap_lane_sink(struct tap *tap, unsigned index, int fd, bool direct, const v
 	mirror_init(&lane->mirror, header_len);
 }
 
+void tap_lane_space(struct tap *tap, unsigned lane, uint64_t end_bytes)
+{
+	__atomic_store_n(&tap->lanes[lane].space_end, end_bytes, __ATOMIC_RELAXED);
+}
+
+bool tap_space_missing(const struct tap *tap)
+{
+	for (unsigned i = 0; i < tap->n_lanes; i++)
+		if (__atomic_load_n(&tap->lanes[i].no_space, __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
 struct mirror *tap_mirror(struct tap *tap, unsigned lane)
 {
 	return &tap->lanes[lane].mirror;
@@ -359,7 +372,7 @@ static int lane_init(struct tap *tap, struct lane *lane, unsigned slot)
 	lane->home = home;
 	lane->tap = tap;
 	lane->slot = slot;
-	lane->writer = writer_choose();
+	lane->writer = writer_choose(tap->spec.sink == SINK_FILE);
 	lane->direction_known = direction_known(tap, slot);
 	lane_feed(tap, lane);
 	lane->file.fd = -1;

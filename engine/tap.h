@@ -73,6 +73,7 @@ struct tap_spec {
 		limit_file_bytes; /* what is left for packet blocks: header and trailer taken off */
 	uint64_t limit_ns;        /* counted on the monotonic clock from tap_start */
 	enum sink_kind sink;
+	bool waits; /* SINK_FILE: on a full disk it loses packets until there is space, and goes on */
 	/* SINK_STREAM: of stream_open, the caller's, open until tap_free */
 	int stream_fd;
 	enum stream_encapsulation encapsulation;
@@ -108,6 +109,15 @@ unsigned tap_interfaces(const struct tap *tap);
  */
 void tap_lane_sink(struct tap *tap, unsigned lane, int fd, bool direct, const void *header,
 	uint64_t header_len);
+
+/*
+ * Control thread, for a tap that waits: the lane's file has space up to end_bytes and no further;
+ * 0: nothing is known to stand in the way. What finds no place is dropped as no_space before it
+ * is framed.
+ */
+void tap_lane_space(struct tap *tap, unsigned lane, uint64_t end_bytes);
+/* Any thread: a lane's write waits for space. */
+bool tap_space_missing(const struct tap *tap);
 
 /* Control thread: where what the lane keeps can be watched; lives as long as the tap. */
 struct mirror *tap_mirror(struct tap *tap, unsigned lane);

@@ -35,6 +35,7 @@
 #define NAP_BLOCKS  16            /* 1 MiB: what a nap is to bring at most */
 #define RUSH_BPS    4000000000ULL /* that may begin during a nap without filling half the memory */
 #define RECEIVE_MAX 256
+#define RETRY_NS    100000000ULL /* between tries of a write that waits for space */
 #define WRITER_NICE (-10)
 
 struct sink {
@@ -78,9 +79,10 @@ struct writer {
 	int tid;
 };
 
-static struct writer writers[CONFIG_CPUS_MAX];
+static struct writer writers[WRITERS_MAX]; /* those for the disk first */
 static unsigned n_writers;
-static unsigned next_writer;
+static unsigned n_disk_writers;
+static unsigned next_writer[WRITERS_PER_CPU];
 static atomic_bool stopping;
 static atomic_uint gather_blocks =
 	SINK_IOVS_DEFAULT; /* a write's size, when there is enough to write */
@@ -98,9 +100,14 @@ static bool lane_ready(const struct lane *lane, uint64_t now_ns);
 static bool writes_left(const struct writer *writer, const struct lane *lane);
 static void lane_bound(struct lane *lane, const struct sink_write *write);
 static void lane_submit(struct writer *writer, struct lane *lane);
+static void write_submit(struct writer *writer, struct lane *lane, struct sink_write *write);
+static bool space_wait(struct lane *lane, struct sink_write *write);
+static void space_retry(struct writer *writer, struct lane *lane, uint64_t now_ns);
+static void block_give_back(struct writer *writer, struct lane *lane, struct block *block);
+static uint64_t oldest_tsc(const struct writer *writer);
 static struct sink_write *write_gather(struct writer *writer, struct lane *lane);
 static unsigned writes_reap(struct writer *writer, uint64_t wait_ns);
-static void disk_count(struct writer *writer, const struct sink_write *write);
+static void disk_count(struct writer *writer, struct sink_write *write);
 static void lane_settle(struct writer *writer, struct lane *lane);
 static void write_settle(struct writer *writer, struct lane *lane, struct sink_write *write);
 static void block_settle(struct lane *lane, const struct block *block);
@@ -120,8 +127,9 @@ int writer_start(const struct config_cpus *cpus, struct err *err)
 	atomic_store(&stopping, false);
 	atomic_store(&gather_blocks, SINK_IOVS_DEFAULT);
 	atomic_store(&flying_bytes_max, ULONG_MAX);
-	for (unsigned i = 0; i < cpus->n; i++) {
-		rc = writer_open(&writers[i], i, cpus->cpu[i]);
+	n_disk_writers = cpus->n;
+	for (unsigned i = 0; i < WRITERS_PER_CPU * cpus->n; i++) {
+		rc = writer_open(&writers[i], i, cpus->cpu[i % cpus->n]);
 		if (rc != 0) {
 			writer_stop();
 			return err_set(err, -rc, "engine.writer_cpus", "cannot start writer %u: %s",
@@ -140,7 +148,8 @@ void writer_stop(void)
 
 		eventfd_write(writer->kick, 1);
 		pthread_join(writer->thread, NULL);
-		writer->disk.ops->close(writer->disk.state);
+		if (writer->disk.ops != NULL)
+			writer->disk.ops->close(writer->disk.state);
 		writer->null.ops->close(writer->null.state);
 		free(writer->writes);
 		close(writer->kick);
@@ -148,9 +157,11 @@ void writer_stop(void)
 	n_writers = 0;
 }
 
-unsigned writer_choose(void)
+unsigned writer_choose(bool disk)
 {
-	return next_writer++ % n_writers;
+	const unsigned next = next_writer[disk]++ % n_disk_writers;
+
+	return disk ? next : n_disk_writers + next;
 }
 
 void writer_wake(unsigned index)
@@ -204,6 +215,7 @@ void writer_status(unsigned index, struct engine_lcore *status)
 	status->disk_writes_slow = COUNTER_READ(writer->disk_writes_slow);
 	status->disk_cycles = COUNTER_READ(writer->disk_cycles);
 	status->disk_in_flight = __atomic_load_n(&writer->n_flying_disk, __ATOMIC_RELAXED);
+	status->disk_oldest_tsc = oldest_tsc(writer);
 	status->tid = __atomic_load_n(&writer->tid, __ATOMIC_RELAXED);
 }
 
@@ -232,9 +244,11 @@ static int writer_open(struct writer *writer, unsigned index, unsigned cpu)
 		writer->writes[i].next = writer->free_writes;
 		writer->free_writes = &writer->writes[i];
 	}
-	writer->disk.ops = sink_disk_open(&writer->disk.state);
-	if (writer->disk.ops == NULL)
-		return -ENOMEM;
+	if (index < n_disk_writers) {
+		writer->disk.ops = sink_disk_open(&writer->disk.state);
+		if (writer->disk.ops == NULL)
+			return -ENOMEM;
+	}
 	writer->null.ops = &sink_null_ops;
 	writer->null.state = sink_null_ops.open();
 	rc = pthread_create(&writer->thread, NULL, writer_main, writer);
@@ -348,11 +362,13 @@ static void lanes_submit(struct writer *writer)
 		if (lane_ready(lane, now_ns) && !writes_left(writer, lane))
 			break;
 		lane_unlist(writer);
+		if (lane->no_space)
+			space_retry(writer, lane, now_ns);
 		if (lane->sink_error != 0)
 			queue_abandon(writer, lane);
 		while (lane_ready(lane, now_ns) && writes_left(writer, lane))
 			lane_submit(writer, lane);
-		if (lane->queue != NULL)
+		if (lane->queue != NULL || lane->no_space)
 			lane_list(writer, lane);
 		else if (lane->ended && lane->writes == NULL)
 			lane_drain(writer, lane);
@@ -363,7 +379,7 @@ static void lanes_submit(struct writer *writer)
 
 static bool lane_ready(const struct lane *lane, uint64_t now_ns)
 {
-	if (lane->queue == NULL || lane->partial_flying || lane->sink_error != 0)
+	if (lane->queue == NULL || lane->partial_flying || lane->no_space || lane->sink_error != 0)
 		return false;
 	return lane->queue_bytes >=
 		       atomic_load_explicit(&gather_blocks, memory_order_relaxed) * BLOCK_SIZE ||
@@ -404,21 +420,28 @@ static void lane_bound(struct lane *lane, const struct sink_write *write)
 static void lane_submit(struct writer *writer, struct lane *lane)
 {
 	struct sink_write *write = write_gather(writer, lane);
-	const bool null = lane->tap->spec.sink != SINK_FILE;
-	struct sink *sink = null ? &writer->null : &writer->disk;
 
 	lane->partial_flying = write->partial;
 	COUNTER_SET(lane->submitted_bytes, write->offset + write->len);
 	write->next = NULL;
-	write->submitted_tsc = rte_rdtsc();
 	*lane->writes_end = write;
 	lane->writes_end = &write->next;
+	write_submit(writer, lane, write);
+}
+
+static void write_submit(struct writer *writer, struct lane *lane, struct sink_write *write)
+{
+	const bool null = lane->tap->spec.sink != SINK_FILE;
+	struct sink *sink = null ? &writer->null : &writer->disk;
+
+	write->submitted_tsc = rte_rdtsc();
 	if (null) {
 		writer->n_flying_null++;
 	} else {
 		lane_bound(lane, write);
 		writer->n_flying_disk++;
 		writer->flying_bytes += write->len;
+		COUNTER_SET(write->flying_tsc, write->submitted_tsc);
 	}
 	/* What a stream sends is sent at once; then there is nothing left to write. */
 	if (lane->stream != NULL)
@@ -484,11 +507,12 @@ static unsigned writes_reap(struct writer *writer, uint64_t wait_ns)
 	return n_disk + n_null;
 }
 
-static void disk_count(struct writer *writer, const struct sink_write *write)
+static void disk_count(struct writer *writer, struct sink_write *write)
 {
 	const uint64_t slow_tsc = clock_tsc_hz() / 1000 * ENGINE_WRITE_SLOW_MS;
 
 	writer->flying_bytes -= write->len;
+	COUNTER_SET(write->flying_tsc, 0);
 	COUNTER_ADD(writer->disk_bytes, write->done);
 	COUNTER_ADD(writer->disk_writes, 1);
 	COUNTER_ADD(writer->disk_writes_slow, rte_rdtsc() - write->submitted_tsc > slow_tsc);
@@ -500,6 +524,10 @@ static void lane_settle(struct writer *writer, struct lane *lane)
 	while (lane->writes != NULL && lane->writes->complete) {
 		struct sink_write *write = lane->writes;
 
+		if (write->error != 0 && space_wait(lane, write)) {
+			lane_list(writer, lane);
+			return;
+		}
 		lane->writes = write->next;
 		if (lane->writes == NULL)
 			lane->writes_end = &lane->writes;
@@ -511,6 +539,36 @@ static void lane_settle(struct writer *writer, struct lane *lane)
 		lane_list(writer, lane);
 }
 
+static bool error_is_full(int error)
+{
+	return error == ENOSPC || error == EDQUOT;
+}
+
+/*
+ * The lane's first write found no space: keep it, take in nothing more, and try again later; what was
+ * written behind it is settled behind it. Not for ever: an ended lane wants to be closed, and others
+ * want the memory.
+ */
+static bool space_wait(struct lane *lane, struct sink_write *write)
+{
+	if (!lane->tap->spec.waits || !error_is_full(write->error) || lane->ended ||
+		lane->sink_error != 0 || block_scarce(write->blocks->home))
+		return false;
+	write->complete = false;
+	write->error = 0;
+	lane->retry_ns = clock_monotonic_ns() + RETRY_NS;
+	__atomic_store_n(&lane->no_space, true, __ATOMIC_RELAXED);
+	return true;
+}
+
+static void space_retry(struct writer *writer, struct lane *lane, uint64_t now_ns)
+{
+	if (now_ns < lane->retry_ns && !lane->ended)
+		return;
+	__atomic_store_n(&lane->no_space, false, __ATOMIC_RELAXED);
+	write_submit(writer, lane, lane->writes);
+}
+
 static void write_settle(struct writer *writer, struct lane *lane, struct sink_write *write)
 {
 	if (write->error != 0 && lane->sink_error == 0)
@@ -520,7 +578,7 @@ static void write_settle(struct writer *writer, struct lane *lane, struct sink_w
 
 		write->blocks = block->next;
 		block_settle(lane, block);
-		block_return(writer->index, block);
+		block_give_back(writer, lane, block);
 	}
 	if (write->partial)
 		lane->partial_flying = false;
@@ -554,9 +612,7 @@ static void block_settle_written(struct lane *lane, const struct block *block)
 
 static void block_settle_lost(struct lane *lane, const struct block *block)
 {
-	const enum drop reason = lane->sink_error == ENOSPC || lane->sink_error == EDQUOT
-					 ? DROP_no_space
-					 : DROP_io_error;
+	const enum drop reason = error_is_full(lane->sink_error) ? DROP_no_space : DROP_io_error;
 	uint64_t n = 0;
 
 	for (unsigned i = 0; i < lane->tap->spec.n_ports; i++) {
@@ -597,7 +653,27 @@ static void lane_fail(struct lane *lane, int error)
 	lane->sink_error = error;
 	__atomic_compare_exchange_n(
 		&lane->tap->sink_error, &none, error, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
-	tap_end_set(lane->tap, error == ENOSPC || error == EDQUOT ? END_disk_full : END_io_error);
+	tap_end_set(lane->tap, error_is_full(error) ? END_disk_full : END_io_error);
+}
+
+static void block_give_back(struct writer *writer, struct lane *lane, struct block *block)
+{
+	COUNTER_ADD(lane->returned, 1);
+	block_return(writer->index, block);
+}
+
+/* Any thread: a write that completes meanwhile was in flight a moment ago. */
+static uint64_t oldest_tsc(const struct writer *writer)
+{
+	uint64_t oldest = 0;
+
+	for (unsigned i = 0; i < SINK_WRITES_MAX; i++) {
+		const uint64_t tsc = COUNTER_READ(writer->writes[i].flying_tsc);
+
+		if (tsc != 0 && (oldest == 0 || tsc < oldest))
+			oldest = tsc;
+	}
+	return oldest;
 }
 
 static void queue_abandon(struct writer *writer, struct lane *lane)
@@ -608,7 +684,7 @@ static void queue_abandon(struct writer *writer, struct lane *lane)
 
 		lane->queue = block->next;
 		block_settle(lane, block);
-		block_return(writer->index, block);
+		block_give_back(writer, lane, block);
 	}
 	if (lane->queue == NULL) {
 		lane->queue_end = &lane->queue;

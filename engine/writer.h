@@ -8,6 +8,7 @@
 #ifndef ENGINE_WRITER_H
 #define ENGINE_WRITER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "config/config.h"
@@ -15,13 +16,18 @@
 
 struct engine_lcore;
 
+/* On each writer CPU one that writes to the disk, and one for streams and for what nobody keeps: these
+ * do not wait where a disk does not answer. */
+#define WRITERS_PER_CPU 2
+#define WRITERS_MAX     (WRITERS_PER_CPU * CONFIG_CPUS_MAX)
+
 /* Main thread. */
 int writer_start(const struct config_cpus *cpus, struct err *err);
 /* Main thread: all taps drained before. */
 void writer_stop(void);
 
-/* Control thread: the writer that a new lane is bound to (round robin). */
-unsigned writer_choose(void);
+/* Control thread: the writer that a new lane is bound to (round robin, of those for its sink). */
+unsigned writer_choose(bool disk);
 /* Control thread: a lane bound to this writer went live; it may be asleep. */
 void writer_wake(unsigned index);
 

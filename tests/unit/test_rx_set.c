@@ -70,7 +70,7 @@ static int group_start(void **state)
 		return -1;
 	rcu_register_thread();
 	rcu_thread_offline();
-	if (block_pool_new(BLOCKS * BLOCK_SIZE, false, 2, 1, &err) != 0)
+	if (block_pool_new(BLOCKS * BLOCK_SIZE, false, 2, WRITERS_PER_CPU, &err) != 0)
 		return -1;
 	return writer_start(&cpus, &err);
 }

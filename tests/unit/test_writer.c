@@ -127,10 +127,6 @@ const struct sink_ops sink_uring_ops = {
 	.reap = fake_reap,
 };
 
-void sink_uring_keep(bool keep)
-{
-}
-
 static unsigned submitted(void)
 {
 	unsigned n;
@@ -183,7 +179,7 @@ static int pool_start(void **state)
 
 	if (eal_fixture_start() != 0 || event_open() != 0)
 		return -1;
-	return block_pool_new(BLOCKS * BLOCK_SIZE, false, 1, 1, &err);
+	return block_pool_new(BLOCKS * BLOCK_SIZE, false, 1, WRITERS_PER_CPU, &err);
 }
 
 static int pool_stop(void **state)
