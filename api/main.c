@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -21,7 +22,6 @@
 #include "engine/engine.h"
 #include "engine/fault.h"
 #include "engine/filter.h"
-#include "engine/sandbox.h"
 
 enum exit_code { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
 
@@ -33,7 +33,6 @@ struct options {
 static int options_parse(int argc, char **argv, struct options *options);
 static void usage_print(FILE *out);
 static int config_check(const struct options *options, struct config **config);
-static int privileges_drop(const struct config *config);
 static int faults_begin(void);
 static int daemon_run(const struct config *config);
 static void error_log(const struct err *err);
@@ -56,8 +55,6 @@ int main(int argc, char **argv)
 	rc = options_parse(argc, argv, &options);
 	if (rc < 0)
 		rc = config_check(&options, &config);
-	if (rc < 0)
-		rc = privileges_drop(config);
 	if (rc < 0)
 		rc = faults_begin();
 	if (rc < 0)
@@ -160,17 +157,6 @@ static int faults_begin(void)
 	return EXIT_USAGE;
 }
 
-/* While there is one thread: a capability is a thread's own. */
-static int privileges_drop(const struct config *config)
-{
-	struct err err = {0};
-
-	if (sandbox_prepare(config, &err) == 0)
-		return -1;
-	error_log(&err);
-	return EXIT_RUNTIME;
-}
-
 static int daemon_run(const struct config *config)
 {
 	struct event_base *base = event_base_new();
@@ -194,8 +180,6 @@ static int daemon_run(const struct config *config)
 	rc = control_start(config, base, &err);
 	if (rc == 0)
 		rc = api_start(config, base, &err);
-	if (rc == 0 && config->engine.sandbox)
-		rc = sandbox_enter(&err);
 	if (rc == 0 && service_ready(base) != 0)
 		rc = err_set(&err, ENOMEM, NULL, "no memory for the watchdog");
 	if (rc == 0) {
@@ -207,7 +191,11 @@ static int daemon_run(const struct config *config)
 		error_log(&err);
 	}
 	api_stop();
-	control_stop();
+	if (control_stop() != 0) {
+		log_error("the storage does not answer: what is open stays as it is, and the next "
+			  "start recovers it");
+		_exit(EXIT_RUNTIME);
+	}
 	event_free(on_term);
 	event_free(on_int);
 	event_free(on_hup);

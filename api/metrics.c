@@ -179,6 +179,15 @@ static void storage_put(FILE *out, const struct control_status *control)
 		control->storage_used_bytes);
 	value_put(out, "sluice_storage_quota_bytes", "gauge", "What captures may take of it.",
 		control->storage_quota_bytes);
+	value_put(out, "sluice_storage_stalled", "gauge",
+		"1 while the storage does not answer: nothing was done for a second.",
+		control->storage_stalled_since_ns != 0);
+	value_put(out, "sluice_storage_stalls_total", "counter",
+		"How often the storage did not answer.", control->storage_stalls);
+	head_put(out, "sluice_storage_stalled_seconds_total", "counter",
+		"How long it did not, without what goes on.");
+	fprintf(out, "sluice_storage_stalled_seconds_total %.3f\n",
+		(double)control->storage_stalled_ns / NS_PER_S);
 	value_put(out, "sluice_at_risk_packets", "gauge",
 		"Packets written and not yet durable: a power cut would lose them.",
 		control->at_risk_packets);

@@ -843,6 +843,8 @@ json_t *native_status(void)
 	put_count(storage, "quota_bytes", control.storage_quota_bytes);
 	put_count(storage, "spare_bytes", control.storage_spare_bytes);
 	put(storage, "ceiling", ceiling_json(control.ceiling));
+	put(storage, "stalled_since", time_or_null(control.storage_stalled_since_ns));
+	put_count(storage, "stalls", control.storage_stalls);
 	put(json, "storage", storage);
 	put_count(risk, "packets", control.at_risk_packets);
 	put_count(risk, "bytes", control.at_risk_bytes);

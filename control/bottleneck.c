@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control/stall.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
 
@@ -85,12 +86,17 @@ const struct bottleneck *bottleneck_get(void)
 
 const char *bottleneck_name(void)
 {
-	return state.shown.name;
+	return stall_get()->stalled ? "disk" : state.shown.name;
+}
+
+const char *bottleneck_text(void)
+{
+	return stall_get()->stalled ? stall_get()->text : state.shown.text;
 }
 
 uint64_t bottleneck_since_ns(void)
 {
-	return state.since_ns;
+	return stall_get()->stalled ? stall_get()->since_ns : state.since_ns;
 }
 
 /* All ports' losses, and the port with most of them. */

@@ -34,8 +34,10 @@ void bottleneck_sample(void);
 
 /* The same struct with each call. */
 const struct bottleneck *bottleneck_get(void);
-/* NULL, "nic", "rx_core", "blocks" or "disk". */
+/* NULL, "nic", "rx_core", "blocks" or "disk": the last at once where the disk does not answer. */
 const char *bottleneck_name(void);
+/* The sentence that goes with the name. */
+const char *bottleneck_text(void);
 /* Wall clock: since when it has been this one, 0 if there is none. */
 uint64_t bottleneck_since_ns(void);
 

@@ -65,6 +65,8 @@ struct capture {
 
 static void create_run(struct job *job);
 static void job_done(struct job *job);
+static void abandoned_run(struct job *job);
+static void abandoned_done(struct job *job);
 static void marks_take(struct capture *capture, const struct tap *tap);
 static void books_take(struct capture *capture, const struct tap *tap);
 static void tend_run(struct job *job);
@@ -124,6 +126,11 @@ void capture_create(struct capture *capture, char *record, capture_done *done, v
 	capture->arg = arg;
 	capture->job = (struct job){.run = create_run, .done = job_done};
 	job_post(WORKER_STORAGE, &capture->job);
+}
+
+void capture_abandon(struct capture *capture)
+{
+	capture->done = NULL;
 }
 
 void capture_connect(struct capture *capture, struct tap *tap)
@@ -212,8 +219,28 @@ static void job_done(struct job *job)
 	struct capture *capture = capture_of(job);
 	const struct err err = capture->err;
 
+	if (capture->done == NULL) {
+		capture->job = (struct job){.run = abandoned_run, .done = abandoned_done};
+		job_post(WORKER_STORAGE, &capture->job);
+		return;
+	}
 	memset(&capture->err, 0, sizeof(capture->err));
 	capture->done(capture->arg, &err);
+}
+
+static void abandoned_run(struct job *job)
+{
+	struct capture *capture = capture_of(job);
+
+	if (capture->err.code != 0)
+		return;
+	store_release(&capture->store);
+	store_delete(&capture->id);
+}
+
+static void abandoned_done(struct job *job)
+{
+	capture_free(capture_of(job));
 }
 
 /* How far each lane is, and how far its space should reach: what it wrote in a second, ahead. */

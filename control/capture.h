@@ -32,6 +32,8 @@ void capture_create(struct capture *capture, char *record, capture_done *done, v
 /* Before create: what bounds the packets that a crash may leave unaccounted. No more than rate_max_pps
  * are accepted a second (0: nobody knows), and at least every every_ns it is noted how many were. */
 void capture_bounds(struct capture *capture, uint64_t rate_max_pps, uint64_t every_ns);
+/* While it is being made: nobody is told any more, what was made is removed, and it frees itself. */
+void capture_abandon(struct capture *capture);
 /* After create: tell the tap's lanes where to write. */
 void capture_connect(struct capture *capture, struct tap *tap);
 

@@ -28,6 +28,7 @@
 #include "control/session_state.h"
 #include "control/spare.h"
 #include "control/spare_fill.h"
+#include "control/stall.h"
 #include "control/store.h"
 #include "control/watch.h"
 #include "engine/clock.h"
@@ -35,6 +36,7 @@
 
 #define CONTROL_NICE (-10) /* like writers: heard even where an RX lcore spins on the same CPU */
 #define TICK_MS      100
+#define STOP_WAIT_NS (40 * CLOCK_NS_PER_S) /* for a disk that does not answer; of the unit's 60 s */
 #define TICKS_SLOW   10 /* ticks between the things that are done once a second */
 
 static struct {
@@ -97,19 +99,26 @@ int control_start(const struct config *config, struct event_base *base, struct e
 	return 0;
 }
 
-void control_stop(void)
+int control_stop(void)
 {
+	const uint64_t deadline_ns = clock_monotonic_ns() + STOP_WAIT_NS;
+
 	control.stopping = true;
 	ceiling_yield();
 	spare_fill_yield();
 	if (control.engine_event != NULL) {
 		merge_cancel();
 		sessions_stop_all();
-		while (!sessions_stopped())
+		while (!sessions_stopped()) {
+			if (stall_get()->stalled && clock_monotonic_ns() >= deadline_ns)
+				return -ETIMEDOUT;
 			event_base_loop(control.base, EVLOOP_ONCE);
+		}
 		event_free(control.tick_event);
 		event_del(control.engine_event);
 	}
+	if (!job_drain(deadline_ns))
+		return -ETIMEDOUT;
 	job_workers_stop();
 	audit_stop();
 	if (control.engine_event != NULL)
@@ -119,6 +128,7 @@ void control_stop(void)
 	spare_fill_fini();
 	store_close();
 	memset(&control, 0, sizeof(control));
+	return 0;
 }
 
 void control_status(struct control_status *status)
@@ -129,9 +139,12 @@ void control_status(struct control_status *status)
 		.storage_used_bytes = quota_used_bytes(),
 		.storage_quota_bytes = quota_limit_bytes(),
 		.storage_spare_bytes = spare_bytes(),
+		.storage_stalled_since_ns = stall_get()->since_ns,
+		.storage_stalls = stall_get()->n,
+		.storage_stalled_ns = stall_get()->ns,
 		.ceiling = ceiling_get(),
 		.bottleneck = bottleneck_name(),
-		.explanation = bottleneck_get()->text,
+		.explanation = bottleneck_text(),
 		.bottleneck_since_ns = bottleneck_since_ns(),
 		.load = load_get(),
 	};
@@ -167,6 +180,7 @@ static void engine_ready(evutil_socket_t fd, short what, void *arg)
 
 static void tick(evutil_socket_t fd, short what, void *arg)
 {
+	stall_tick();
 	device_refresh(session_ports_check);
 	session_tend();
 	if (++control.n_ticks % TICKS_SLOW != 0)

@@ -27,6 +27,9 @@ struct control_status {
 	const struct ceiling *ceiling; /* NULL: not measured; until the loop's next turn */
 	uint64_t at_risk_packets;      /* written and not yet durable, all sessions */
 	uint64_t at_risk_bytes;
+	uint64_t storage_stalled_since_ns; /* wall clock: it does not answer; 0 = it does */
+	uint64_t storage_stalls;           /* how often it did not */
+	uint64_t storage_stalled_ns;       /* how long, together; what goes on is not in it */
 	const char *bottleneck;  /* NULL, "nic", "rx_core", "blocks" or "disk": the last seconds */
 	const char *explanation; /* a sentence: of the bottleneck, or that there is none */
 	uint64_t bottleneck_since_ns; /* wall clock; 0 = there is none */
@@ -41,7 +44,8 @@ void control_status(struct control_status *status);
  */
 int control_start(const struct config *config, struct event_base *base, struct err *err);
 /* main, the loop has ended: end running captures (reason shutdown), close their files, stop the workers.
- * Unfinished merges go on at the next start. */
-void control_stop(void);
+ * Unfinished merges go on at the next start. -ETIMEDOUT: the storage does not answer and it is no use
+ * to wait; threads hang in it, and nothing is left to do but to end the process as it is. */
+int control_stop(void);
 
 #endif

@@ -21,6 +21,9 @@
 #include <event2/event.h>
 
 #include "config/log.h"
+#include "engine/clock.h"
+
+#define DRAIN_POLL_MS 100
 
 struct job_list {
 	struct job *head;
@@ -35,6 +38,7 @@ struct worker_thread {
 	pthread_cond_t wake;
 	struct job_list queue;
 	bool stop;
+	uint64_t began_ns; /* monotonic, of the job that it runs; 0: none; atomic */
 };
 
 static struct worker_thread workers[WORKER_COUNT] = {
@@ -84,16 +88,24 @@ out:
 	return rc;
 }
 
-void job_workers_stop(void)
+bool job_drain(uint64_t deadline_ns)
 {
 	struct pollfd poll_fd = {.fd = jobs.fd, .events = POLLIN};
 
 	/* A done callback may post the next step of what it is about; that is run to its end, too.
 	 */
 	while (jobs.pending != 0) {
-		poll(&poll_fd, 1, -1);
-		finished_deliver();
+		if (clock_monotonic_ns() >= deadline_ns)
+			return false;
+		if (poll(&poll_fd, 1, DRAIN_POLL_MS) > 0)
+			finished_deliver();
 	}
+	return true;
+}
+
+void job_workers_stop(void)
+{
+	job_drain(UINT64_MAX);
 	while (jobs.n_started > 0)
 		worker_stop(&workers[--jobs.n_started]);
 	if (jobs.event != NULL)
@@ -114,6 +126,13 @@ void job_post(enum worker worker, struct job *job)
 	list_append(&to->queue, job);
 	pthread_cond_signal(&to->wake);
 	pthread_mutex_unlock(&to->lock);
+}
+
+uint64_t job_running_ns(enum worker worker)
+{
+	const uint64_t began_ns = __atomic_load_n(&workers[worker].began_ns, __ATOMIC_RELAXED);
+
+	return began_ns != 0 ? clock_monotonic_ns() - began_ns : 0;
 }
 
 unsigned job_pending(void)
@@ -180,7 +199,9 @@ static void *worker_main(void *arg)
 		log_warning("cannot lower the priority of thread %s: %s", worker->name,
 			strerror(errno));
 	while ((job = worker_wait(worker)) != NULL) {
+		__atomic_store_n(&worker->began_ns, clock_monotonic_ns(), __ATOMIC_RELAXED);
 		job->run(job);
+		__atomic_store_n(&worker->began_ns, 0, __ATOMIC_RELAXED);
 		job_finish(job);
 	}
 	return NULL;

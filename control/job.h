@@ -31,11 +31,17 @@ enum worker {
 
 /* Control thread. Start the worker threads; done callbacks come through base. 0 or -errno. */
 int job_workers_start(struct event_base *base);
-/* Control thread. Runs what is queued to its end, delivers its done callbacks, joins the threads. */
+/* Control thread. Runs what is queued to its end, delivers its done callbacks. False: that is not over at
+ * deadline_ns (monotonic), something hangs. */
+bool job_drain(uint64_t deadline_ns);
+/* Control thread. The same for as long as it takes, then joins the threads. */
 void job_workers_stop(void);
 
 /* Control thread (or a done callback). First come, first served per worker. */
 void job_post(enum worker worker, struct job *job);
+
+/* Control thread: how long the worker has been at the job that it runs; 0: it runs none. */
+uint64_t job_running_ns(enum worker worker);
 
 /* Jobs posted whose done has not been called yet, over all workers. Control thread. */
 unsigned job_pending(void);

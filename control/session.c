@@ -19,6 +19,7 @@
 #include "control/record.h"
 #include "control/session_state.h"
 #include "control/spec.h"
+#include "control/stall.h"
 #include "control/store.h"
 #include "control/table.h"
 #include "engine/clock.h"
@@ -27,6 +28,9 @@ struct sessions sessions;
 
 static int load_one(const struct uuid *id, bool open, const char *record, void *arg);
 static void delete_closed(struct session *session, const struct err *err, void *arg);
+static void delete_told(struct session *session, const struct err *err, void *arg);
+static void deleters_tell(struct session *session, const struct err *err);
+static int storage_check(const struct session_spec *spec, struct err *err);
 static void replaced_remove(struct session *session);
 static void replaced_removed(struct session *session, const struct err *err, void *arg);
 static void closed_log(const struct session *session, enum session_state state);
@@ -56,7 +60,7 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
 	struct err err = {0};
 	struct session *session = NULL;
 
-	if (spec_check(spec, sessions.config, &err) == 0 && quota_check(&err) == 0 &&
+	if (spec_check(spec, sessions.config, &err) == 0 && storage_check(spec, &err) == 0 &&
 		admission_check(spec, &err) == 0) {
 		if (table_count() >= SESSION_MAX)
 			err_set(&err, EAGAIN, NULL, "%d captures are listed already: delete some",
@@ -90,6 +94,7 @@ void session_stop(struct session *session, enum end_reason reason, session_done 
 	} else if (session->state == SESSION_running && session->run->stop_event == NULL) {
 		session_end_soon(session, reason);
 	}
+	session_stopping_tell(session);
 }
 
 void session_closed_wait(struct session *session, session_done *done, void *arg)
@@ -112,9 +117,14 @@ void session_delete(struct session *session, session_done *done, void *arg)
 	if (!session_state_closed(session->state)) {
 		session_stop(session, END_stopped, NULL, NULL);
 		session_waiter_add(&session->closed, delete_closed, waiter);
-		return;
+	} else {
+		session_job_delete(session, waiter);
 	}
-	session_job_delete(session, waiter);
+	if (stall_get()->stalled && session_has_files(session))
+		deleters_tell(session,
+			&(struct err){.code = EAGAIN,
+				.text = "the storage does not answer: the capture is removed as "
+					"soon as it does"});
 }
 
 void session_limits_change(struct session *session, uint64_t limit_packets, uint64_t limit_ns,
@@ -395,6 +405,66 @@ static void replaced_removed(struct session *session, const struct err *err, voi
 {
 	if (err != NULL)
 		log_warning("a replaced capture stays: %s", err->text);
+}
+
+void session_stalled(struct session *session, const char *text)
+{
+	struct err err = {0};
+
+	if (!session_has_files(session))
+		return;
+	err_set(&err, EAGAIN, NULL, "%s; the capture is removed as soon as it does", text);
+	if (session->run != NULL && session->run->capture != NULL)
+		session_event_add(session, "%s", text);
+	session_stopping_tell(session);
+	deleters_tell(session, &err);
+}
+
+void session_stopping_tell(struct session *session)
+{
+	if (session->state == SESSION_stopping && session_has_files(session) &&
+		stall_get()->stalled)
+		session_waiters_tell(&session->stopped, session, &no_error);
+}
+
+bool session_has_files(const struct session *session)
+{
+	return session->output == OUTPUT_FILE;
+}
+
+/* The deletions go on, with nobody waiting for them. */
+static void deleters_tell(struct session *session, const struct err *err)
+{
+	for (struct session_waiter *closed = session->closed; closed != NULL;
+		closed = closed->next) {
+		struct session_waiter *waiter = closed->arg;
+
+		if (closed->done != delete_closed || waiter->done == delete_told)
+			continue;
+		waiter->done(NULL, err, waiter->arg);
+		waiter->done = delete_told;
+	}
+	for (struct session_waiter *waiter = session->deleters; waiter != NULL;
+		waiter = waiter->next) {
+		if (waiter->done == delete_told)
+			continue;
+		waiter->done(NULL, err, waiter->arg);
+		waiter->done = delete_told;
+	}
+}
+
+static void delete_told(struct session *session, const struct err *err, void *arg)
+{
+}
+
+/* Is there room for another capture, and a disk that would take it? */
+static int storage_check(const struct session_spec *spec, struct err *err)
+{
+	if (spec->output != OUTPUT_FILE)
+		return 0;
+	if (stall_get()->stalled)
+		return err_set(err, EAGAIN, NULL, "%s", stall_get()->text);
+	return quota_check(err);
 }
 
 int session_load(void)

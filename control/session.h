@@ -156,7 +156,8 @@ void session_create(const struct session_spec *spec, session_done *done, void *a
 
 /*
  * Ask for the end. done comes once every packet accepted so far is in a file: state converting,
- * complete or failed. Idempotent. done may be NULL.
+ * complete or failed; or, while the disk does not answer (stall.h), as soon as the state is stopping.
+ * Idempotent. done may be NULL.
  */
 void session_stop(struct session *session, enum end_reason reason, session_done *done, void *arg);
 
@@ -166,8 +167,8 @@ void session_stop(struct session *session, enum end_reason reason, session_done 
  */
 void session_closed_wait(struct session *session, session_done *done, void *arg);
 
-/* Stop if needed, remove the files and the record; then done(NULL, NULL, arg) or done(NULL, err,
- * arg). */
+/* Stop if needed, remove the files and the record; then done(NULL, NULL, arg) or done(NULL, err, arg);
+ * with EAGAIN it is under way and waits for a disk that does not answer. */
 void session_delete(struct session *session, session_done *done, void *arg);
 
 /*

@@ -81,6 +81,7 @@ static void end_begin(struct session *session)
 	engine_tap_end(run->tap);
 	publish_soon(NULL);
 	session_state_set(session, SESSION_stopping);
+	session_stopping_tell(session);
 }
 
 /* Counters are frozen. The tap leaves the rx_set; meanwhile the files are closed. */
@@ -255,6 +256,8 @@ void session_run_free(struct session_run *run)
 		event_free(run->time_event);
 	if (run->stop_event != NULL)
 		event_free(run->stop_event);
+	if (run->files_event != NULL)
+		event_free(run->files_event);
 	tap_free(run->tap);
 	if (run->stream_fd >= 0)
 		close(run->stream_fd);

@@ -42,6 +42,8 @@ static void recovery_take(struct session *session, const struct session_job *wor
 static struct session_job *job_make(
 	struct session *session, void (*run)(struct job *job), void (*done)(struct job *job));
 static void job_end(struct session_job *work);
+static void job_begin(struct session_job *work, enum worker worker);
+static void nothing_work(struct job *job);
 static void record_work(struct job *job);
 static void record_done(struct job *job);
 static void delete_work(struct job *job);
@@ -59,7 +61,7 @@ void session_job_record(struct session *session, session_done *done, void *arg)
 	work->record = record_print(session, session->state);
 	work->done = done;
 	work->arg = arg;
-	job_post(WORKER_STORAGE, &work->job);
+	job_begin(work, WORKER_STORAGE);
 }
 
 void session_expire(struct session *session, void (*done)(void *arg), void *arg)
@@ -198,6 +200,21 @@ static struct session_job *job_make(
 	return work;
 }
 
+/* A session without files has nothing to wait for where others wait for the disk. */
+static void job_begin(struct session_job *work, enum worker worker)
+{
+	if (session_has_files(work->session)) {
+		job_post(worker, &work->job);
+		return;
+	}
+	work->job.run = nothing_work;
+	job_post(WORKER_DEVICE, &work->job);
+}
+
+static void nothing_work(struct job *job)
+{
+}
+
 static void job_end(struct session_job *work)
 {
 	struct session *session = work->session;
@@ -240,7 +257,7 @@ void session_job_delete(struct session *session, struct session_waiter *waiter)
 	if (session->deleters->next != NULL)
 		return;
 	work = job_make(session, delete_work, delete_done);
-	job_post(WORKER_REMOVE, &work->job);
+	job_begin(work, WORKER_REMOVE);
 }
 
 static void delete_work(struct job *job)
@@ -262,7 +279,7 @@ static void delete_done(struct job *job)
 			strerror(-work->rc));
 	} else if (session->n_jobs > 1) {
 		/* Another job still points at the session; it goes when that is over. */
-		job_post(WORKER_STORAGE, job);
+		job_begin(work, WORKER_STORAGE);
 		return;
 	}
 	session->deleters = NULL;

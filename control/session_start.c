@@ -28,6 +28,7 @@
 
 #define FRAME_LEN_USUAL 1518
 #define WIRE_BITS_MIN   (84 * 8) /* that the shortest frame takes on a wire */
+#define FILES_WAIT_S    5        /* a disk that has not made a few files by then does not answer */
 
 static int start_stream(struct session *session, struct err *err);
 static bool filter_is_closed(const char *filter);
@@ -39,6 +40,7 @@ static void start_tap(struct session *session);
 static uint64_t rate_max_pps(const struct session *session);
 static uint64_t expected_bytes(const struct session *session);
 static int tap_make(struct session *session, size_t header_len, struct err *err);
+static void files_late(evutil_socket_t fd, short what, void *arg);
 static void files_created(void *arg, const struct err *err);
 static void start_publish(struct session *session);
 static void start_published(struct publish_wait *wait);
@@ -267,6 +269,8 @@ static void start_tap(struct session *session)
 	}
 	capture_bounds(run->capture, rate_max_pps(session),
 		sessions.config->storage.durable_every_ms * 1000000ULL);
+	run->files_event = event_new(sessions.base, -1, 0, files_late, session);
+	event_add(run->files_event, &(struct timeval){.tv_sec = FILES_WAIT_S});
 	capture_create(run->capture, record, files_created, session);
 }
 
@@ -354,12 +358,27 @@ static void files_created(void *arg, const struct err *err)
 {
 	struct session *session = arg;
 
+	event_del(session->run->files_event);
 	if (err->code != 0) {
 		start_fail(session, err);
 		return;
 	}
 	capture_connect(session->run->capture, session->run->tap);
 	start_publish(session);
+}
+
+/* Whoever asked is answered; what the disk makes of it later is removed. */
+static void files_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *session = arg;
+	struct err err = {0};
+
+	capture_abandon(session->run->capture);
+	session->run->capture = NULL;
+	err_set(&err, EAGAIN, NULL,
+		"the storage does not answer: the capture's files are not made after %d s",
+		FILES_WAIT_S);
+	start_fail(session, &err);
 }
 
 static void start_publish(struct session *session)

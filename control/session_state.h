@@ -54,6 +54,7 @@ struct session_run {
 	bool finished;   /* files closed or handed to a merge */
 	int finish_rc;
 	struct capture *capture;               /* NULL but for output file */
+	struct event *files_event;             /* the files are to be there by then */
 	int stream_fd;                         /* -1 but for output stream */
 	char stream_filter[STREAM_FILTER_MAX]; /* what is not our own stream; "" */
 	struct session_waiter *started;
@@ -120,6 +121,8 @@ void session_engine_event(void);
 void session_ports_check(void);
 /* control.c, ten times a second: keep space ahead, sync, marks; remove what is replaced. */
 void session_tend(void);
+/* stall.c: the disk does not answer. Whoever waits for what this session has on it is answered now. */
+void session_stalled(struct session *session, const char *text);
 /* control.c, at start: the captures that are on disk. */
 int session_load(void);
 /* quota.c: remove the data of a closed session, keep the record as deleted. */
@@ -164,6 +167,10 @@ void session_closed_tell_gone(struct session *session, const struct err *err);
 /* Note what happened; without memory it goes unnoted. */
 void session_event_add(struct session *session, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* It is stopping, and if the disk does not answer, nobody waits for the rest. */
+void session_stopping_tell(struct session *session);
+/* Has or will have files: what is to be done with it may have to wait for the disk. */
+bool session_has_files(const struct session *session);
 int session_text_set(char **member, const char *text);
 /* Its id as text, for the log; lives until the next call. */
 const char *session_id_text(const struct session *session);

@@ -10,6 +10,7 @@ import signal
 
 import pytest
 
+import disks
 import frames
 import harness
 import net
@@ -151,6 +152,20 @@ def small_disk(dir, belongings):
             pytest.skip(f"cannot mount {kind}: {done.stderr.strip()}")
         belongings.callback(harness.run, "umount", place)
         return place
+
+    return make
+
+
+@pytest.fixture
+def disk(belongings):
+    """disk(disks.FaultyDisk, 256 << 20, ...) is one that fails on request; gone after the daemons."""
+
+    def make(kind, *args, **options):
+        programs = ["nbdkit", "nbdfuse", "fusermount3"] if kind is disks.FaultyDisk else []
+        reason = disks.able(*programs)
+        if reason:
+            pytest.skip(reason)
+        return belongings.enter_context(kind(*args, **options))
 
     return make
 

@@ -13,6 +13,7 @@
 
 #include "control/bottleneck.h"
 #include "control/ceiling.h"
+#include "control/stall.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
 
@@ -49,6 +50,13 @@ static struct ceiling ceiling = {.fresh_bytes_per_s = 500000000, .touched_bytes_
 const struct ceiling *ceiling_get(void)
 {
 	return &ceiling;
+}
+
+static struct stall stall;
+
+const struct stall *stall_get(void)
+{
+	return &stall;
 }
 
 uint64_t clock_tsc_hz(void)
@@ -306,6 +314,21 @@ static void a_finding_is_shown_for_a_while(void **state)
 	}
 }
 
+/* Nobody has to wait for the next sample to learn of it. */
+static void a_disk_that_does_not_answer_is_named_at_once(void **state)
+{
+	second_pass(&idle);
+	bottleneck_sample();
+	stall = (struct stall){.stalled = true, .since_ns = 7, .text = "no answer"};
+	assert_string_equal(bottleneck_name(), "disk");
+	assert_string_equal(bottleneck_text(), "no answer");
+	assert_int_equal(bottleneck_since_ns(), 7);
+	stall = (struct stall){.n = 1};
+	assert_null(bottleneck_name());
+	assert_string_equal(bottleneck_text(), bottleneck_get()->text);
+	assert_int_equal(bottleneck_since_ns(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -314,6 +337,7 @@ int main(void)
 		cmocka_unit_test(an_idle_lcore_is_no_bottleneck),
 		cmocka_unit_test(figures_are_per_second),
 		cmocka_unit_test(a_finding_is_shown_for_a_while),
+		cmocka_unit_test(a_disk_that_does_not_answer_is_named_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

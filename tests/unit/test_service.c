@@ -18,6 +18,7 @@
 #include <event2/event.h>
 
 #include "control/service.h"
+#include "control/stall.h"
 #include "engine/engine.h"
 
 static struct engine_status engine = {
@@ -26,6 +27,13 @@ static unsigned n_woken;
 static unsigned n_hanging; /* the first so many make no round when they are woken */
 static struct event_base *base;
 static int manager;
+
+static struct stall stall;
+
+const struct stall *stall_get(void)
+{
+	return &stall;
+}
 
 void engine_status(struct engine_status *status)
 {
@@ -106,6 +114,25 @@ static void a_core_that_hangs_starves_it(void **state)
 	assert_string_equal(told(), "WATCHDOG=1");
 }
 
+/* A writer may wait for a disk that does not answer: to be started anew would not help it. */
+static void a_disk_that_hangs_is_no_reason(void **state)
+{
+	assert_int_equal(service_ready(base), 0);
+	assert_string_equal(told(), "READY=1");
+	stall.stalled = true;
+	engine.lcores[0] = (struct engine_lcore){.role = "writer"};
+	engine.lcores[1] = (struct engine_lcore){.role = "rx"};
+	n_hanging = 1;
+	turns(3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_string_equal(told(), "WATCHDOG=1");
+	n_hanging = 2;
+	turns(3);
+	assert_string_equal(told(), "WATCHDOG=1"); /* what was made before */
+	assert_string_equal(told(), "");
+	stall.stalled = false;
+}
+
 static void nobody_asks_nothing_is_done(void **state)
 {
 	unsigned before = n_woken;
@@ -123,6 +150,8 @@ int main(void)
 			the_watchdog_is_fed_while_all_move, manager_open, manager_close),
 		cmocka_unit_test_setup_teardown(
 			a_core_that_hangs_starves_it, manager_open, manager_close),
+		cmocka_unit_test_setup_teardown(
+			a_disk_that_hangs_is_no_reason, manager_open, manager_close),
 		cmocka_unit_test_setup_teardown(
 			nobody_asks_nothing_is_done, manager_open, manager_close),
 	};
