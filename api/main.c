@@ -22,6 +22,7 @@
 #include "engine/engine.h"
 #include "engine/fault.h"
 #include "engine/filter.h"
+#include "engine/sandbox.h"
 
 enum exit_code { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
 
@@ -33,6 +34,7 @@ struct options {
 static int options_parse(int argc, char **argv, struct options *options);
 static void usage_print(FILE *out);
 static int config_check(const struct options *options, struct config **config);
+static int privileges_drop(const struct config *config);
 static int faults_begin(void);
 static int daemon_run(const struct config *config);
 static void error_log(const struct err *err);
@@ -55,6 +57,8 @@ int main(int argc, char **argv)
 	rc = options_parse(argc, argv, &options);
 	if (rc < 0)
 		rc = config_check(&options, &config);
+	if (rc < 0)
+		rc = privileges_drop(config);
 	if (rc < 0)
 		rc = faults_begin();
 	if (rc < 0)
@@ -157,6 +161,17 @@ static int faults_begin(void)
 	return EXIT_USAGE;
 }
 
+/* While there is one thread: a capability is a thread's own. */
+static int privileges_drop(const struct config *config)
+{
+	struct err err = {0};
+
+	if (sandbox_prepare(config, &err) == 0)
+		return -1;
+	error_log(&err);
+	return EXIT_RUNTIME;
+}
+
 static int daemon_run(const struct config *config)
 {
 	struct event_base *base = event_base_new();
@@ -180,6 +195,8 @@ static int daemon_run(const struct config *config)
 	rc = control_start(config, base, &err);
 	if (rc == 0)
 		rc = api_start(config, base, &err);
+	if (rc == 0 && config->engine.sandbox)
+		rc = sandbox_enter(&err);
 	if (rc == 0 && service_ready(base) != 0)
 		rc = err_set(&err, ENOMEM, NULL, "no memory for the watchdog");
 	if (rc == 0) {

@@ -272,7 +272,8 @@ void server_header_add(struct request *request, const char *name, const char *fm
 static void answer_begin(struct request *request, int status, bool streaming)
 {
 	server.status.answers[status / 100]++;
-	if (server.ops->answered != NULL)
+	/* Handlers may answer after the end, to nobody. */
+	if (server.ops != NULL && server.ops->answered != NULL)
 		server.ops->answered(request, status);
 	if (request->conn == NULL)
 		return;

@@ -125,6 +125,7 @@ struct config {
 		struct config_cpus rx_cpus;
 		struct config_cpus writer_cpus;
 		uint64_t block_memory_bytes; /* 0 = auto */
+		bool sandbox;
 	} engine;
 	struct {
 		unsigned simple;

@@ -4,7 +4,10 @@
 #include "engine/eal.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <mntent.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -16,10 +19,11 @@
 
 #include "config/log.h"
 
-#define ARGS_MAX          32
-#define HUGEPAGES_MIN     64 /* of 2 MiB: 128 MiB for pools and a small arena */
-#define HUGEPAGES_WAIT_MS 3000
-#define NO_HUGE_MB_BASE   64
+#define ARGS_MAX           32
+#define HUGEPAGES_MIN      64 /* of 2 MiB: 128 MiB for pools and a small arena */
+#define HUGEPAGES_WAIT_MS  3000
+#define HUGEPAGES_PATH_MAX 256
+#define NO_HUGE_MB_BASE    64
 #define NO_HUGE_MB_DEVICE \
 	512 /* address space for a device's mempools; only what is used is touched */
 
@@ -31,6 +35,7 @@ struct args {
 
 static bool hugepages_choose(enum config_hugepages wish);
 static unsigned long hugepages_read(const char *what);
+static bool hugepages_denied(char path[HUGEPAGES_PATH_MAX]);
 static void args_add(struct args *args, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void args_fill(struct args *args, const struct config *config, bool huge);
 static bool device_is_pci(const char *device);
@@ -38,8 +43,18 @@ static bool device_is_pci(const char *device);
 int eal_start(const struct config *config, bool *huge, struct err *err)
 {
 	static struct args args;
+	char denied[HUGEPAGES_PATH_MAX];
 
 	*huge = hugepages_choose(config->engine.hugepages);
+	if (*huge && hugepages_denied(denied)) {
+		if (config->engine.hugepages == CONFIG_HUGEPAGES_YES)
+			return err_set(err, EACCES, "engine.hugepages",
+				"hugepages = yes, but %s, where hugetlbfs is mounted, may not be "
+				"opened",
+				denied);
+		log_info("hugepages are there, but %s may not be opened", denied);
+		*huge = false;
+	}
 	if (!*huge && config->engine.hugepages == CONFIG_HUGEPAGES_YES)
 		return err_set(err, ENOMEM, "engine.hugepages",
 			"hugepages = yes, but %lu of %lu hugepages of 2 MiB are free and at least "
@@ -56,6 +71,8 @@ int eal_start(const struct config *config, bool *huge, struct err *err)
 	if (rte_eal_init(args.n, args.arg) < 0)
 		return err_set(err, rte_errno != 0 ? rte_errno : EIO, "engine",
 			"DPDK's environment does not start: %s", rte_strerror(rte_errno));
+	/* Made for sockets and files that are not, it would stay for ever. */
+	rmdir(rte_eal_get_runtime_dir());
 	return 0;
 }
 
@@ -80,6 +97,28 @@ static bool hugepages_choose(enum config_hugepages wish)
 		nanosleep(&nap, NULL);
 	}
 	return true;
+}
+
+/* DPDK opens the first hugetlbfs of 2 MiB pages, though it will put nothing there, and gives up where it
+ * may not. */
+static bool hugepages_denied(char path[HUGEPAGES_PATH_MAX])
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	const struct mntent *mount;
+	bool denied = false;
+
+	if (mounts == NULL)
+		return false;
+	while ((mount = getmntent(mounts)) != NULL) {
+		if (strcmp(mount->mnt_type, "hugetlbfs") != 0 ||
+			strstr(mount->mnt_opts, "pagesize=1") != NULL)
+			continue;
+		snprintf(path, HUGEPAGES_PATH_MAX, "%s", mount->mnt_dir);
+		denied = faccessat(AT_FDCWD, mount->mnt_dir, R_OK, AT_EACCESS) < 0;
+		break;
+	}
+	endmntent(mounts);
+	return denied;
 }
 
 static unsigned long hugepages_read(const char *what)

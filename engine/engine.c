@@ -62,6 +62,9 @@ int engine_start(const struct config *config, struct err *err)
 	rc = writer_start(&config->engine.writer_cpus, err);
 	if (rc != 0)
 		goto fail;
+	/* The measurement of the storage comes after sandbox_enter. */
+	if (config->engine.sandbox && config->storage.measure != CONFIG_MEASURE_NO)
+		sink_uring_keep(true);
 	rc = rx_start(&config->engine.rx_cpus, err);
 	if (rc == 0)
 		return 0;
@@ -75,6 +78,7 @@ void engine_stop(void)
 	rx_stop();
 	rx_set_fini();
 	writer_stop();
+	sink_uring_keep(false);
 	block_pool_free();
 	ports_close();
 	event_close();

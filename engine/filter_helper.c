@@ -39,6 +39,7 @@
 #include <unistd.h>
 
 #include "config/log.h"
+#include "engine/sandbox.h"
 
 #define CHILD_CPU_MS       500
 #define CHILD_WALL_MS      1500
@@ -335,6 +336,7 @@ static void keeper_confine(void)
 	}
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	limit_set(RLIMIT_CORE, 0);
+	(void)sandbox_compiler();
 }
 
 /* Signals for the daemon's group or control group are not for us: we end when it does. */
@@ -593,6 +595,7 @@ static void child_run(const struct request *request, rlim_t memory_bytes, pid_t 
 	limit_set(RLIMIT_AS, memory_bytes);
 	timer_set(ITIMER_PROF, CHILD_CPU_MS);
 	timer_set(ITIMER_REAL, CHILD_WALL_MS);
+	(void)sandbox_compilation(fd);
 
 	if (filter_text_compile(request->expression, &code, &err) == 0) {
 		answer.n = code.n;

@@ -62,6 +62,12 @@ extern const struct sink_ops sink_uring_ops;
 extern const struct sink_ops sink_pwrite_ops;
 extern const struct sink_ops sink_null_ops;
 
+/*
+ * Keep one ring ready for an open that comes when the program may make none any more, and take it back
+ * from a close. Where io_uring is denied nothing is kept.
+ */
+void sink_uring_keep(bool keep);
+
 /* What files are written with here: io_uring where it is allowed, else plain writes. *state is what its
  * open returned. NULL with errno set: neither. */
 const struct sink_ops *sink_disk_open(void **state);

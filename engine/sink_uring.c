@@ -8,7 +8,10 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "engine/fault.h"
 
@@ -18,6 +21,11 @@ struct sink_uring {
 	struct sink_write **waiting_end;
 };
 
+/* A ring for who comes when none can be made any more. */
+static _Atomic(struct sink_uring *) kept;
+static atomic_bool keeping;
+
+static int ring_make(struct io_uring *ring);
 static void write_issue(struct sink_uring *uring, struct sink_write *write);
 static void write_wait(struct sink_uring *uring, struct sink_write *write);
 static void waiting_issue(struct sink_uring *uring);
@@ -26,14 +34,17 @@ static int64_t cqe_result(const struct io_uring_cqe *cqe);
 
 static void *uring_open(void)
 {
-	struct sink_uring *uring = calloc(1, sizeof(*uring));
-	int rc;
+	struct sink_uring *uring;
+	int rc = fault_point(FAULT_uring_setup);
 
+	uring = rc == 0 ? atomic_exchange(&kept, NULL) : NULL;
+	if (uring != NULL)
+		return uring;
+	uring = calloc(1, sizeof(*uring));
 	if (uring == NULL)
 		return NULL;
-	rc = fault_point(FAULT_uring_setup);
 	if (rc == 0)
-		rc = io_uring_queue_init(2 * SINK_WRITES_MAX, &uring->ring, 0);
+		rc = ring_make(&uring->ring);
 	uring->waiting_end = &uring->waiting;
 	if (rc == 0)
 		return uring;
@@ -44,10 +55,53 @@ static void *uring_open(void)
 
 static void uring_close(void *sink)
 {
-	struct sink_uring *uring = sink;
+	struct sink_uring *uring = sink, *none = NULL;
 
+	if (atomic_load(&keeping) && atomic_compare_exchange_strong(&kept, &none, uring))
+		return;
 	io_uring_queue_exit(&uring->ring);
 	free(uring);
+}
+
+void sink_uring_keep(bool keep)
+{
+	struct sink_uring *uring = keep ? uring_open() : NULL;
+
+	atomic_store(&keeping, uring != NULL);
+	uring = atomic_exchange(&kept, uring);
+	if (uring != NULL)
+		uring_close(uring);
+}
+
+static int ring_register(struct io_uring *ring, unsigned opcode, void *arg, unsigned n)
+{
+	return syscall(SYS_io_uring_register, ring->ring_fd, opcode, arg, n) < 0 ? -errno : 0;
+}
+
+/*
+ * A ring that can write and wait and nothing else, whoever gets at it: it passes by the list of system
+ * calls. Linux before 5.10 has no such rings.
+ */
+static int ring_make(struct io_uring *ring)
+{
+	struct io_uring_restriction only[] = {
+		{.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV},
+		{.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_TIMEOUT},
+	};
+	int rc = io_uring_queue_init(2 * SINK_WRITES_MAX, ring, IORING_SETUP_R_DISABLED);
+
+	if (rc == -EINVAL)
+		return io_uring_queue_init(2 * SINK_WRITES_MAX, ring, 0);
+	if (rc < 0)
+		return rc;
+	/* liburing 2.3 declares functions for these two and does not export them. */
+	rc = ring_register(
+		ring, IORING_REGISTER_RESTRICTIONS, only, sizeof(only) / sizeof(only[0]));
+	if (rc == 0)
+		rc = ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	if (rc < 0)
+		io_uring_queue_exit(ring);
+	return rc;
 }
 
 static void uring_submit(void *sink, struct sink_write *write)

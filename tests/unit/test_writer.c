@@ -127,6 +127,10 @@ const struct sink_ops sink_uring_ops = {
 	.reap = fake_reap,
 };
 
+void sink_uring_keep(bool keep)
+{
+}
+
 static unsigned submitted(void)
 {
 	unsigned n;
