@@ -33,6 +33,7 @@ struct fake_wait {
 struct session {
 	struct session *newer, *older;
 	struct fake_wait *waits;
+	bool gone; /* deleted; as with the real one, who walks over the sessions may still stand on it */
 	uint64_t serial;
 	struct session_info info;
 	uint64_t lane_bytes[LANES_MAX];
@@ -295,7 +296,8 @@ void session_limits_change(struct session *session, uint64_t limit_packets, uint
 
 void session_delete(struct session *session, session_done *done, void *arg)
 {
-	session_free(session);
+	waits_tell(session, NULL);
+	session->gone = true;
 	if (done != NULL)
 		done(NULL, NULL, arg);
 }
@@ -329,14 +331,19 @@ struct session *session_find(const struct uuid *id)
 {
 	struct session *session = fake.newest;
 
-	while (session != NULL && memcmp(&session->info.id, id, sizeof(*id)) != 0)
+	while (session != NULL &&
+		(session->gone || memcmp(&session->info.id, id, sizeof(*id)) != 0))
 		session = session->older;
 	return session;
 }
 
 struct session *session_next(const struct session *session)
 {
-	return session == NULL ? fake.newest : session->older;
+	struct session *next = session == NULL ? fake.newest : session->older;
+
+	while (next != NULL && next->gone)
+		next = next->older;
+	return next;
 }
 
 uint64_t session_serial(const struct session *session)
