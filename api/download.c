@@ -164,7 +164,7 @@ static int parts_take(struct download *download, const struct session *session)
 		return -ENOMEM;
 	session_info(session, &info);
 	n = session_parts(session, parts, SESSION_PARTS_MAX);
-	download->closed = session_state_closed(info.state);
+	download->closed = session_state_whole(info.state);
 	download->parts = parts;
 	download->fds = malloc((n + 1) * sizeof(*download->fds));
 	if (download->fds == NULL)

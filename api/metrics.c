@@ -12,6 +12,7 @@
 #include "control/control.h"
 #include "control/session.h"
 #include "control/totals.h"
+#include "control/upload.h"
 #include "engine/engine.h"
 #include "api/guard.h"
 #include "api/server.h"
@@ -35,6 +36,7 @@ static void captures_put(FILE *out);
 static void ledger_put(FILE *out);
 static void recovered_put(FILE *out);
 static void bottleneck_put(FILE *out, const struct control_status *control);
+static void uploads_put(FILE *out);
 static void http_put(FILE *out);
 static void connections_put(FILE *out);
 static void tls_put(FILE *out);
@@ -66,6 +68,7 @@ char *metrics_text(size_t *len)
 	captures_put(out);
 	ledger_put(out);
 	bottleneck_put(out, &control);
+	uploads_put(out);
 	http_put(out);
 	connections_put(out);
 	tls_put(out);
@@ -288,6 +291,51 @@ static void bottleneck_put(FILE *out, const struct control_status *control)
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		fprintf(out, "sluice_bottleneck{resource=\"%s\"} %d\n", names[i],
 			control->bottleneck != NULL && strcmp(control->bottleneck, names[i]) == 0);
+}
+
+static void uploads_put(FILE *out)
+{
+	static const char *const outcomes[] = {
+		[S3_RETRY] = "retry",
+		[S3_CREDENTIALS] = "credentials",
+		[S3_REFUSED] = "refused",
+		[S3_EXISTS] = "exists",
+	};
+	uint64_t pending[UPLOAD_STATE_COUNT] = {0}, pending_bytes = 0;
+	struct upload_counts counts;
+
+	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
+		struct session_info info;
+
+		session_info(s, &info);
+		pending[info.upload.state]++;
+		if (info.upload.state == UPLOAD_waiting || info.upload.state == UPLOAD_sending)
+			pending_bytes += info.upload.total_bytes - info.upload.bytes;
+	}
+	upload_counts(&counts);
+	head_put(out, "sluice_uploads", "gauge", "Captures for buckets, by state of their object.");
+	for (unsigned i = UPLOAD_none + 1; i < UPLOAD_STATE_COUNT; i++)
+		fprintf(out, "sluice_uploads{state=\"%s\"} %" PRIu64 "\n",
+			session_upload_state_name(i), pending[i]);
+	value_put(out, "sluice_upload_pending_bytes", "gauge",
+		"Bytes of files that are still to be uploaded.", pending_bytes);
+	value_put(out, "sluice_upload_sent_bytes_total", "counter",
+		"Bytes sent to buckets, those that had to be sent again included.",
+		counts.sent_bytes);
+	value_put(out, "sluice_upload_parts_total", "counter",
+		"Parts, or files in one piece, that a bucket took.", counts.parts);
+	value_put(out, "sluice_upload_verified_total", "counter",
+		"Objects that were verified to be just their files.", counts.verified);
+	value_put(out, "sluice_upload_retries_total", "counter",
+		"Attempts to upload a file after a first one failed.", counts.retries);
+	head_put(out, "sluice_upload_failures_total", "counter",
+		"Attempts that failed: retry: not reached, overloaded or broken off.");
+	for (unsigned i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++)
+		if (outcomes[i] != NULL)
+			fprintf(out, "sluice_upload_failures_total{reason=\"%s\"} %" PRIu64 "\n",
+				outcomes[i], counts.failures[i]);
+	value_put(out, "sluice_upload_debts", "gauge",
+		"Deleted captures whose objects are still to be removed.", session_upload_debts());
 }
 
 static void http_put(FILE *out)

@@ -37,6 +37,7 @@ static void capture_live(struct request *request);
 static void ports_show(struct request *request);
 static void status_show(struct request *request);
 static void tokens_list(struct request *request);
+static bool gone_refuse(struct request *request, const struct session_info *info);
 static void token_create(struct request *request);
 static void token_delete(struct request *request);
 static void health_show(struct request *request);
@@ -364,10 +365,9 @@ static void capture_download(struct request *request)
 		return;
 	}
 	session_info(session, &info);
-	if (info.state == SESSION_deleted) {
-		err_set(&err, ENOENT, NULL, "the files were removed by retention");
-		route_error(request, 410, &err);
-	} else if (info.output != OUTPUT_FILE) {
+	if (gone_refuse(request, &info))
+		return;
+	if (!session_output_is_file(info.output)) {
 		err_set(&err, ENOENT, NULL, "a capture with output none has no file");
 		err_reply(request, &err);
 	} else if (info.state == SESSION_converting) {
@@ -375,7 +375,7 @@ static void capture_download(struct request *request)
 		err_set(&err, EBUSY, NULL,
 			"the capture is converting; ask again when it is complete");
 		err_reply(request, &err);
-	} else if (!session_state_closed(info.state) && !partial) {
+	} else if (!session_state_whole(info.state) && !partial) {
 		err_set(&err, EBUSY, NULL,
 			"the capture is %s; ask again when it is complete, or with partial=1",
 			session_state_name(info.state));
@@ -385,15 +385,30 @@ static void capture_download(struct request *request)
 	}
 }
 
+/* 410 for a file that was here. An uploaded one is told where it is. */
+static bool gone_refuse(struct request *request, const struct session_info *info)
+{
+	struct err err;
+
+	if (info->state != SESSION_deleted && !info->upload.local_gone)
+		return false;
+	if (info->output == OUTPUT_S3 && info->upload.state == UPLOAD_verified)
+		err_set(&err, ENOENT, NULL, "the file is in the bucket: s3://%s/%s",
+			info->upload.bucket, info->upload.key);
+	else
+		err_set(&err, ENOENT, NULL, "the files were removed by retention");
+	route_error(request, 410, &err);
+	return true;
+}
+
 /* 410, 404 and 409 for what has no packets to list. */
 static bool packets_refuse(struct request *request, const struct session_info *info)
 {
 	struct err err;
 
-	if (info->state == SESSION_deleted) {
-		err_set(&err, ENOENT, NULL, "the files were removed by retention");
-		route_error(request, 410, &err);
-	} else if (info->output == OUTPUT_NONE) {
+	if (gone_refuse(request, info))
+		return true;
+	if (info->output == OUTPUT_NONE) {
 		err_set(&err, ENOENT, NULL, "a capture with output none has no file");
 		err_reply(request, &err);
 	} else if (info->state == SESSION_converting) {

@@ -40,6 +40,7 @@ struct native_output {
 	unsigned type, encapsulation;
 	const char *address;
 	uint64_t port;
+	const char *bucket, *prefix;
 };
 
 struct native_request {
@@ -57,7 +58,7 @@ struct native_request {
 /* In the order of enum sample_mode, enum direction and enum session_output. */
 static const char *const sample_words[] = {"none", "every", "random", "flow", NULL};
 static const char *const direction_words[] = {"both", "in", "out", NULL};
-static const char *const output_words[] = {"file", "none", "stream", NULL};
+static const char *const output_words[] = {"file", "none", "stream", "s3", NULL};
 static const char *const encapsulation_words[] = {
 #define X(name, port, help) #name,
 	STREAM_ENCAPSULATIONS(X)
@@ -105,6 +106,10 @@ static const struct json_field output_fields[] = {
 		.help = "UDP port; 0 = the encapsulation's own"},
 	{"encapsulation", JSON_KIND_WORD, offsetof(struct native_output, encapsulation),
 		.words = encapsulation_words, .help = "what is put before each packet"},
+	{"bucket", JSON_KIND_TEXT, offsetof(struct native_output, bucket), .min = 1,
+		.max = CONFIG_NAME_MAX - 1, .help = "name of a [bucket] of the configuration"},
+	{"prefix", JSON_KIND_TEXT, offsetof(struct native_output, prefix),
+		.max = SESSION_PREFIX_MAX, .help = "what the object's key begins with, as a/b"},
 };
 static const struct json_shape output_shape = {JSON_SHAPE_FIELDS(output_fields)};
 
@@ -186,7 +191,7 @@ static const struct json_shape token_shape = {
 	JSON_SHAPE_FIELDS(token_fields), .null_is_absent = true};
 
 static json_t *body_parse(const char *body, size_t len, struct err *err);
-static int output_refuse_later(const json_t *document, struct err *err);
+static int output_check(const struct native_output *output, struct err *err);
 static int sampling_check(const struct native_sampling *sampling, struct err *err);
 static int ports_decode(const struct json_texts *names, const struct config *config,
 	const struct principal *who, struct session_spec *spec, struct err *err);
@@ -210,14 +215,11 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 	*document = body_parse(body, len, err);
 	if (*document == NULL)
 		return -EINVAL;
-	rc = output_refuse_later(*document, err);
-	if (rc == 0)
-		rc = json_decode(*document, &request_shape, &request, err);
+	rc = json_decode(*document, &request_shape, &request, err);
 	if (rc == 0)
 		rc = sampling_check(&request.sampling, err);
-	if (rc == 0 && request.output.type != OUTPUT_STREAM &&
-		(request.output.address != NULL || request.output.port != 0))
-		rc = err_set(err, EINVAL, "output.address", "is for type stream only");
+	if (rc == 0)
+		rc = output_check(&request.output, err);
 	if (rc == 0)
 		rc = ports_decode(&request.ports, config, who, spec, err);
 	if (rc == 0 && request.replaces != NULL)
@@ -245,6 +247,8 @@ int native_spec_decode(const char *body, size_t len, const struct config *config
 	spec->stream_address = request.output.address;
 	spec->stream_port = (unsigned)request.output.port;
 	spec->encapsulation = request.output.encapsulation;
+	spec->bucket = request.output.bucket;
+	spec->prefix = request.output.prefix;
 	spec->vendor = NULL;
 	return 0;
 }
@@ -309,16 +313,19 @@ static json_t *body_parse(const char *body, size_t len, struct err *err)
 	return len == 0 ? json_object() : json_parse(body, len, err);
 }
 
-/* Outputs that the API names and this version does not have get a better answer than "unknown". */
-static int output_refuse_later(const json_t *document, struct err *err)
+/* Each kind of output has members of its own. */
+static int output_check(const struct native_output *output, struct err *err)
 {
-	const char *type =
-		json_string_value(json_object_get(json_object_get(document, "output"), "type"));
-
-	if (type == NULL || strcmp(type, "s3") != 0)
-		return 0;
-	return err_set(err, EINVAL, "output.type",
-		"\"%s\" is not supported by this version; allowed: file, none, stream", type);
+	if (output->type != OUTPUT_STREAM && (output->address != NULL || output->port != 0))
+		return err_set(err, EINVAL, "output.address", "is for type stream only");
+	if (output->type != OUTPUT_S3 && (output->bucket != NULL || output->prefix != NULL))
+		return err_set(err, EINVAL,
+			output->bucket != NULL ? "output.bucket" : "output.prefix",
+			"is for type s3 only");
+	if (output->type == OUTPUT_S3 && output->bucket == NULL)
+		return err_set(err, EINVAL, "output.bucket",
+			"is required with type s3: the name of a [bucket] of the configuration");
+	return 0;
 }
 
 /* One in one would be no sampling: who left n out meant something else. */
@@ -565,6 +572,24 @@ static json_t *events_json(const struct session_events *events)
 	return list;
 }
 
+static json_t *upload_json(const struct session_info *info)
+{
+	json_t *json;
+
+	if (info->output != OUTPUT_S3)
+		return json_null();
+	json = json_object();
+	put(json, "state", json_string(session_upload_state_name(info->upload.state)));
+	put(json, "url", json_sprintf("s3://%s/%s", info->upload.bucket, info->upload.key));
+	put_count(json, "bytes", info->upload.bytes);
+	put_count(json, "total_bytes", info->upload.total_bytes);
+	put_count(json, "attempts", info->upload.attempts);
+	put(json, "message", text_or_null(info->upload.message));
+	put(json, "next_at", time_or_null(info->upload.next_ns));
+	put(json, "local", json_boolean(!info->upload.local_gone));
+	return json;
+}
+
 json_t *native_capture(const struct session_info *info)
 {
 	json_t *json = json_object(), *output = json_object();
@@ -597,7 +622,12 @@ json_t *native_capture(const struct session_info *info)
 		put_count(output, "port", info->stream_port);
 		put(output, "encapsulation", json_string(encapsulation_words[info->encapsulation]));
 	}
+	if (info->output == OUTPUT_S3) {
+		put(output, "bucket", json_text(info->bucket));
+		put(output, "prefix", json_text(info->prefix));
+	}
 	put(json, "output", output);
+	put(json, "upload", upload_json(info));
 	put(json, "replaces", text_or_null(uuid_is_zero(&info->replaces) ? NULL : replaces));
 	put(json, "created_at", time_or_null(info->created_ns));
 	put(json, "started_at", time_or_null(info->started_ns));

@@ -69,7 +69,7 @@ void packets_start(
 	session_info(session, &info);
 	packets->request = request;
 	packets->id = info.id;
-	packets->running = !session_state_closed(info.state);
+	packets->running = !session_state_whole(info.state);
 	packets->offset = offset;
 	packets->limit = limit;
 	packets->total = info.ledger.written;

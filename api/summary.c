@@ -46,7 +46,7 @@ void summary_read(const struct session *session, unsigned n_max, summary_packet 
 	if (summary == NULL)
 		abort();
 	session_info(session, &info);
-	if (!session_state_closed(info.state) || session_parts(session, &summary->part, 1) == 0)
+	if (!session_state_whole(info.state) || session_parts(session, &summary->part, 1) == 0)
 		summary->part.path[0] = '\0';
 	summary->job = (struct job){.run = piece_work, .done = piece_done};
 	summary->fd = -1;

@@ -70,7 +70,7 @@ int admission_check(const struct session_spec *spec, struct err *err)
 			spec->snaplen_bytes, spec->sample_mode, spec->sample_n);
 
 	if (state.config->capture.overload != CONFIG_OVERLOAD_REFUSE || ceiling == 0 ||
-		spec->output != OUTPUT_FILE)
+		!session_output_is_file(spec->output))
 		return 0;
 	if (want > left)
 		return err_set(err, EAGAIN,
@@ -287,7 +287,7 @@ static double session_bytes(const struct session *session, bool measured)
 
 static bool session_writes(const struct session *session)
 {
-	return session->run != NULL && session->output == OUTPUT_FILE &&
+	return session->run != NULL && session_output_is_file(session->output) &&
 	       (session->state == SESSION_starting || session->state == SESSION_running);
 }
 

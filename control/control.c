@@ -25,6 +25,7 @@
 #include "control/merge.h"
 #include "control/publish.h"
 #include "control/quota.h"
+#include "control/s3.h"
 #include "control/session_state.h"
 #include "control/spare.h"
 #include "control/spare_fill.h"
@@ -73,6 +74,8 @@ int control_start(const struct config *config, struct event_base *base, struct e
 		return rc;
 	rc = publish_init(base);
 	if (rc == 0)
+		rc = s3_init();
+	if (rc == 0)
 		rc = job_workers_start(base);
 	if (rc != 0)
 		return err_set(err, -rc, NULL, "cannot start the workers: %s", strerror(-rc));
@@ -106,6 +109,7 @@ int control_stop(void)
 	control.stopping = true;
 	ceiling_yield();
 	spare_fill_yield();
+	s3_cancel_all();
 	if (control.engine_event != NULL) {
 		merge_cancel();
 		sessions_stop_all();
@@ -125,6 +129,7 @@ int control_stop(void)
 		event_free(control.engine_event);
 	publish_fini();
 	session_fini();
+	s3_fini();
 	spare_fill_fini();
 	store_close();
 	memset(&control, 0, sizeof(control));
@@ -155,7 +160,7 @@ void control_status(struct control_status *status)
 		if (session_state_closed(s->state))
 			continue;
 		session_info(s, &info);
-		if (info.output == OUTPUT_FILE)
+		if (session_output_is_file(info.output))
 			risk_add(status, &info.ledger);
 	}
 }
@@ -189,15 +194,17 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	bottleneck_sample();
 	admission_tick();
 	quota_tick();
+	session_upload_tick();
 	ceiling_tick(sessions_idle());
 	spare_fill_tick(sessions_idle());
 }
 
-/* Nothing writes, and nothing is about to. */
+/* Nothing writes, and nothing is about to. An upload may wait for its bucket for days. */
 static bool sessions_idle(void)
 {
 	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s))
-		if (!session_state_closed(s->state))
+		if (!session_state_closed(s->state) &&
+			(s->state != SESSION_uploading || s->upload.work != NULL))
 			return false;
 	return true;
 }
@@ -208,11 +215,12 @@ static void sessions_stop_all(void)
 		session_stop(s, END_shutdown, NULL, NULL);
 }
 
-/* Merges may wait for the next start; everything else is brought to its end. */
+/* Merges and uploads may wait for the next start; everything else is brought to its end. */
 static bool sessions_stopped(void)
 {
 	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s))
-		if (s->state != SESSION_converting && !session_state_closed(s->state))
+		if (s->state != SESSION_converting && s->state != SESSION_uploading &&
+			!session_state_closed(s->state))
 			return false;
 	return true;
 }

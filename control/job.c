@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * Worker threads: a queue and a thread each, and one list of finished jobs that wakes the control
+ * Worker threads: a queue and a thread (or two) each, and one list of finished jobs that wakes the control
  * thread through an eventfd. Queues are short and jobs are long, so a mutex per queue is enough.
  * Workers block all signals: those belong to the control thread.
  */
@@ -30,10 +30,14 @@ struct job_list {
 	struct job **tail;
 };
 
+#define THREADS_MAX 2
+
 struct worker_thread {
 	const char *name;
 	int nice;
-	pthread_t thread;
+	unsigned n_threads; /* 0 = 1 */
+	unsigned n_running;
+	pthread_t threads[THREADS_MAX];
 	pthread_mutex_t lock; /* of everything below */
 	pthread_cond_t wake;
 	struct job_list queue;
@@ -47,6 +51,7 @@ static struct worker_thread workers[WORKER_COUNT] = {
 	[WORKER_BULK] = {.name = "bulk", .nice = 10},
 	[WORKER_REMOVE] = {.name = "remove", .nice = 10},
 	[WORKER_READ] = {.name = "read", .nice = 10},
+	[WORKER_UPLOAD] = {.name = "upload", .nice = 10, .n_threads = 2},
 };
 
 static struct {
@@ -209,8 +214,9 @@ static void *worker_main(void *arg)
 
 static int worker_start(struct worker_thread *worker)
 {
+	const unsigned n_threads = worker->n_threads != 0 ? worker->n_threads : 1;
 	sigset_t all, before;
-	int rc;
+	int rc = 0;
 
 	list_init(&worker->queue);
 	worker->stop = false;
@@ -218,8 +224,13 @@ static int worker_start(struct worker_thread *worker)
 	pthread_cond_init(&worker->wake, NULL);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&worker->thread, NULL, worker_main, worker);
+	for (worker->n_running = 0; worker->n_running < n_threads && rc == 0; worker->n_running++)
+		rc = pthread_create(&worker->threads[worker->n_running], NULL, worker_main, worker);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (rc != 0) {
+		worker->n_running--;
+		worker_stop(worker);
+	}
 	return -rc;
 }
 
@@ -227,9 +238,10 @@ static void worker_stop(struct worker_thread *worker)
 {
 	pthread_mutex_lock(&worker->lock);
 	worker->stop = true;
-	pthread_cond_signal(&worker->wake);
+	pthread_cond_broadcast(&worker->wake);
 	pthread_mutex_unlock(&worker->lock);
-	pthread_join(worker->thread, NULL);
+	while (worker->n_running > 0)
+		pthread_join(worker->threads[--worker->n_running], NULL);
 	pthread_cond_destroy(&worker->wake);
 	pthread_mutex_destroy(&worker->lock);
 }

@@ -98,7 +98,7 @@ uint64_t quota_used_bytes(void)
 		if (s->run != NULL && s->run->capture != NULL)
 			used_bytes += capture_allocated_bytes(s->run->capture);
 		else
-			used_bytes += s->size_bytes;
+			used_bytes += session_local_bytes(s);
 	}
 	return used_bytes;
 }
@@ -186,8 +186,8 @@ static struct session *oldest_closed(void)
 {
 	for (struct session *s = table_oldest(); s != NULL; s = s->newer)
 		if ((s->state == SESSION_complete || s->state == SESSION_failed) &&
-			s->size_bytes != 0 && !s->expiring && !s->expire_failed &&
-			s->deleters == NULL)
+			session_local_bytes(s) != 0 && session_uploaded(s) && !s->expiring &&
+			!s->expire_failed && s->deleters == NULL)
 			return s;
 	return NULL;
 }
@@ -202,6 +202,6 @@ static void oldest_expired(void *arg)
 static void running_end(void)
 {
 	for (struct session *s = table_newest(); s != NULL; s = s->older)
-		if (s->state == SESSION_running && s->output == OUTPUT_FILE)
+		if (s->state == SESSION_running && session_output_is_file(s->output))
 			session_stop(s, END_disk_full, NULL, NULL);
 }

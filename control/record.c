@@ -36,6 +36,10 @@
 	X(started_ns)             \
 	X(ended_ns)               \
 	X(size_bytes)             \
+	X(upload.attempts)        \
+	X(upload.total_bytes)     \
+	X(upload.verified_ns)     \
+	X(upload.local_gone)      \
 	X(ledger.offered)         \
 	X(ledger.filtered)        \
 	X(ledger.sampled_out)     \
@@ -48,8 +52,19 @@
 	X(ledger.written_bytes)   \
 	X(ledger.stamps_raised)
 
-#define RECORD_TEXTS(X) \
-	X(name) X(notes) X(account) X(owner) X(filter) X(vendor) X(message) X(stream_address)
+#define RECORD_TEXTS(X)   \
+	X(name)           \
+	X(notes)          \
+	X(account)        \
+	X(owner)          \
+	X(filter)         \
+	X(vendor)         \
+	X(message)        \
+	X(stream_address) \
+	X(bucket)         \
+	X(prefix)         \
+	X(key)            \
+	X(upload.message)
 
 static char *checksum_add(char *text, const struct uuid *id);
 static bool checksum_cut(const char *text, size_t *len);
@@ -57,6 +72,7 @@ static bool checksum_fits(const char *text, size_t len, const struct uuid *id);
 static json_t *dropped_print(const struct ledger *ledger);
 static void dropped_parse(const json_t *object, struct ledger *ledger);
 static void degraded_parse(const json_t *json, struct session *session);
+static int upload_parse(const json_t *json, struct session *session, struct err *err);
 static json_t *events_print(const struct session_events *events);
 static void events_parse(const json_t *list, struct session *session);
 static int enums_parse(const json_t *json, struct session *session, struct err *err);
@@ -96,9 +112,14 @@ static const char *direction_word(unsigned value)
 
 static const char *output_word(unsigned value)
 {
-	static const char *const names[] = {"file", "none", "stream"};
+	static const char *const names[] = {"file", "none", "stream", "s3"};
 
 	return names[value];
+}
+
+static const char *upload_word(unsigned value)
+{
+	return session_upload_state_name(value);
 }
 
 static const char *engine_word(unsigned value)
@@ -128,6 +149,7 @@ char *record_print(const struct session *session, enum session_state state)
 	json_object_set_new(json, "sample_mode", json_string(sample_word(session->sample_mode)));
 	json_object_set_new(json, "direction", json_string(direction_word(session->direction)));
 	json_object_set_new(json, "output", json_string(output_word(session->output)));
+	json_object_set_new(json, "upload.state", json_string(upload_word(session->upload.state)));
 	json_object_set_new(
 		json, "filter_engine", json_string(engine_word(session->filter_engine)));
 	if (!uuid_is_zero(&session->replaces)) {
@@ -174,7 +196,8 @@ struct session *record_parse(const struct uuid *id, const char *text, struct err
 #define X(member) session->member = json_integer_value(json_object_get(json, #member));
 	RECORD_NUMBERS(X)
 #undef X
-	if (texts_parse(json, session) != 0 || enums_parse(json, session, err) != 0)
+	if (texts_parse(json, session) != 0 || enums_parse(json, session, err) != 0 ||
+		upload_parse(json, session, err) != 0)
 		goto fail;
 	replaces = json_string_value(json_object_get(json, "replaces"));
 	if (replaces != NULL)
@@ -256,6 +279,18 @@ static void degraded_parse(const json_t *json, struct session *session)
 	session->degraded.sample_mode = mode < 4 ? mode : session->sample_mode;
 }
 
+/* Records of before there were buckets say nothing of them. */
+static int upload_parse(const json_t *json, struct session *session, struct err *err)
+{
+	unsigned state = UPLOAD_none;
+
+	if (json_object_get(json, "upload.state") != NULL &&
+		word_parse(json, "upload.state", upload_word, UPLOAD_STATE_COUNT, &state, err) != 0)
+		return -EINVAL;
+	session->upload.state = state;
+	return 0;
+}
+
 static json_t *events_print(const struct session_events *events)
 {
 	json_t *list = json_array();
@@ -295,7 +330,7 @@ static int enums_parse(const json_t *json, struct session *session, struct err *
 		word_parse(json, "dialect", dialect_word, DIALECT_COUNT, &dialect, err) != 0 ||
 		word_parse(json, "sample_mode", sample_word, 4, &sample, err) != 0 ||
 		word_parse(json, "direction", direction_word, 3, &direction, err) != 0 ||
-		word_parse(json, "output", output_word, 3, &output, err) != 0 ||
+		word_parse(json, "output", output_word, 4, &output, err) != 0 ||
 		word_parse(json, "filter_engine", engine_word, FILTER_ENGINES, &engine, err) != 0)
 		return -EINVAL;
 	session->state = state;

@@ -117,6 +117,8 @@ void session_delete(struct session *session, session_done *done, void *arg)
 	if (!session_state_closed(session->state)) {
 		session_stop(session, END_stopped, NULL, NULL);
 		session_waiter_add(&session->closed, delete_closed, waiter);
+		if (session->state == SESSION_uploading)
+			session_upload_cancel(session);
 	} else {
 		session_job_delete(session, waiter);
 	}
@@ -215,6 +217,8 @@ void session_info(const struct session *session, struct session_info *info)
 		.stream_address = session->stream_address != NULL ? session->stream_address : "",
 		.stream_port = (unsigned)session->stream_port,
 		.encapsulation = session->encapsulation,
+		.bucket = session->bucket != NULL ? session->bucket : "",
+		.prefix = session->prefix != NULL ? session->prefix : "",
 		.replaces = session->replaces,
 		.created_ns = session->created_ns,
 		.started_ns = session->started_ns,
@@ -225,6 +229,7 @@ void session_info(const struct session *session, struct session_info *info)
 	};
 	for (unsigned i = 0; i < session->n_ports; i++)
 		info->ports[i] = session->port_names[i];
+	session_upload_info(session, info);
 	if (run == NULL || session->state == SESSION_starting)
 		return;
 	if (!run->removing) {
@@ -259,9 +264,9 @@ unsigned session_parts(const struct session *session, struct session_part *parts
 	const struct session_run *run = session->run;
 	unsigned n = 0;
 
-	if (session->output != OUTPUT_FILE || n_max == 0)
+	if (!session_output_is_file(session->output) || session->upload.local_gone || n_max == 0)
 		return 0;
-	if (session->state == SESSION_complete ||
+	if (session->state == SESSION_complete || session->state == SESSION_uploading ||
 		(session->state == SESSION_failed && session->size_bytes != 0)) {
 		store_path(&session->id, false, -1, parts[0].path, sizeof(parts[0].path));
 		parts[0].size_bytes = session->size_bytes;
@@ -290,6 +295,17 @@ const char *session_state_name(enum session_state state)
 	return names[state];
 }
 
+const char *session_upload_state_name(enum session_upload_state state)
+{
+	static const char *const names[] = {
+#define X(name) #name,
+		SESSION_UPLOADS(X)
+#undef X
+	};
+
+	return names[state];
+}
+
 const char *session_dialect_name(enum session_dialect dialect)
 {
 	static const char *const names[] = {
@@ -304,6 +320,11 @@ const char *session_dialect_name(enum session_dialect dialect)
 bool session_state_closed(enum session_state state)
 {
 	return state == SESSION_complete || state == SESSION_failed || state == SESSION_deleted;
+}
+
+enum session_state session_closed_state(const struct session *session)
+{
+	return session->output == OUTPUT_S3 ? SESSION_uploading : session_end_state(session);
 }
 
 void session_state_set(struct session *session, enum session_state state)
@@ -335,6 +356,10 @@ void session_free(struct session *session)
 	free(session->filter);
 	free(session->vendor);
 	free(session->stream_address);
+	free(session->bucket);
+	free(session->prefix);
+	free(session->key);
+	session_upload_fini(session);
 	free(session->message);
 	free(session->events);
 	free(session);
@@ -429,7 +454,7 @@ void session_stopping_tell(struct session *session)
 
 bool session_has_files(const struct session *session)
 {
-	return session->output == OUTPUT_FILE;
+	return session_output_is_file(session->output);
 }
 
 /* The deletions go on, with nobody waiting for them. */
@@ -460,7 +485,7 @@ static void delete_told(struct session *session, const struct err *err, void *ar
 /* Is there room for another capture, and a disk that would take it? */
 static int storage_check(const struct session_spec *spec, struct err *err)
 {
-	if (spec->output != OUTPUT_FILE)
+	if (!session_output_is_file(spec->output))
 		return 0;
 	if (stall_get()->stalled)
 		return err_set(err, EAGAIN, NULL, "%s", stall_get()->text);
@@ -493,7 +518,8 @@ static int load_one(const struct uuid *id, bool open, const char *record, void *
 	table_add(session);
 	if (!open) {
 		if (!session_state_closed(session->state))
-			session->state = session_end_state(session);
+			session->state = session_closed_state(session);
+		session_upload_load(session);
 		return 0;
 	}
 	session->state = SESSION_converting;

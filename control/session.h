@@ -5,8 +5,8 @@
  * blocks: what needs a disk, a device or a compiler goes to a worker and comes back through a
  * callback.
  *
- * States:  starting -> running -> stopping -> [converting] -> complete
- *                 \________________\______________\______> failed
+ * States:  starting -> running -> stopping -> [converting] -> [uploading] -> complete
+ *                 \________________\______________\____________\______> failed
  *          complete, failed -> deleted (by retention; the record stays listed)
  */
 #ifndef CONTROL_SESSION_H
@@ -24,6 +24,7 @@
 #define SESSION_NAME_MAX   256 /* bytes with NUL, UTF-8 */
 #define SESSION_NOTES_MAX  4096
 #define SESSION_VENDOR_MAX 8192
+#define SESSION_PREFIX_MAX 512              /* bytes without NUL */
 #define SESSION_RATE_MAX   1000000000000ULL /* packets a second */
 #define SESSION_MAX        100000           /* records that are kept in memory */
 
@@ -53,7 +54,22 @@ enum session_dialect {
 		DIALECT_COUNT,
 };
 
-enum session_output { OUTPUT_FILE, OUTPUT_NONE, OUTPUT_STREAM };
+enum session_output { OUTPUT_FILE, OUTPUT_NONE, OUTPUT_STREAM, OUTPUT_S3 };
+
+/* What became of the object of a capture with output s3. */
+#define SESSION_UPLOADS(X)                                                  \
+	X(none)    /* there is none to be, or the file is not closed yet */ \
+	X(waiting) /* for its turn, or for the next attempt */              \
+	X(sending)                                                          \
+	X(verified) /* the bucket holds just the bytes of the file */       \
+	X(failed)   /* given up; the file stays */
+
+enum session_upload_state {
+#define X(name) UPLOAD_##name,
+	SESSION_UPLOADS(X)
+#undef X
+		UPLOAD_STATE_COUNT,
+};
 
 struct session;
 
@@ -82,6 +98,8 @@ struct session_spec {
 	const char *stream_address; /* OUTPUT_STREAM: IPv4 or IPv6 */
 	unsigned stream_port;       /* 0 = the encapsulation's */
 	enum stream_encapsulation encapsulation;
+	const char *bucket; /* OUTPUT_S3: name of a [bucket] */
+	const char *prefix; /* OUTPUT_S3: of the key, behind the bucket's own; NULL or "" = none */
 	struct uuid replaces; /* deleted once this one has a packet; all zero = none */
 	/* Called when it runs, before it can take a packet: the place to watch it from. NULL: nothing. */
 	void (*begins)(struct session *session);
@@ -136,6 +154,17 @@ struct session_info {
 	const char *stream_address; /* "" but for OUTPUT_STREAM */
 	unsigned stream_port;
 	enum stream_encapsulation encapsulation;
+	const char *bucket, *prefix; /* "" but for OUTPUT_S3 */
+	struct {
+		enum session_upload_state state;
+		const char *bucket; /* as the service calls it; "" but for OUTPUT_S3 */
+		const char *key;
+		uint64_t bytes, total_bytes; /* sent of the file; total 0 = not known yet */
+		uint64_t attempts;
+		const char *message; /* of the last failure, or NULL */
+		uint64_t next_ns; /* wall clock: when it is tried again; 0 = not waiting for that */
+		bool local_gone;  /* the local file was removed after its object was verified */
+	} upload;
 	struct uuid replaces;                      /* what it replaced or will; all zero = none */
 	uint64_t created_ns, started_ns, ended_ns; /* wall clock; 0 = not yet */
 	uint64_t size_bytes; /* of the file; while running: of its lanes so far */
@@ -167,8 +196,12 @@ void session_stop(struct session *session, enum end_reason reason, session_done 
  */
 void session_closed_wait(struct session *session, session_done *done, void *arg);
 
-/* Stop if needed, remove the files and the record; then done(NULL, NULL, arg) or done(NULL, err, arg);
- * with EAGAIN it is under way and waits for a disk that does not answer. */
+/*
+ * Stop if needed, remove the files and the record; then done(NULL, NULL, arg) or done(NULL, err, arg);
+ * with EAGAIN it is under way and waits for a disk that does not answer. Of a capture with output s3 the
+ * object goes, too, if its bucket says so: that is noted on disk before and tried until it is done, also
+ * by the next daemon.
+ */
 void session_delete(struct session *session, session_done *done, void *arg);
 
 /*
@@ -208,7 +241,22 @@ struct session_part {
 unsigned session_parts(const struct session *session, struct session_part *parts, unsigned n_max);
 
 const char *session_state_name(enum session_state state);
+const char *session_upload_state_name(enum session_upload_state state);
 const char *session_dialect_name(enum session_dialect dialect);
 bool session_state_closed(enum session_state state); /* complete, failed, deleted */
+/* Its file, if it has one, is whole and stays as it is: closed, or uploading. */
+static inline bool session_state_whole(enum session_state state)
+{
+	return state == SESSION_uploading || state == SESSION_complete || state == SESSION_failed ||
+	       state == SESSION_deleted;
+}
+
+/* Packets are kept in files, for download or for a bucket. */
+static inline bool session_output_is_file(enum session_output output)
+{
+	return output == OUTPUT_FILE || output == OUTPUT_S3;
+}
+/* Deleted captures whose objects are still to be removed from their buckets, when last looked at. */
+unsigned session_upload_debts(void);
 
 #endif

@@ -127,7 +127,8 @@ static void drained_finish(struct session *session)
 		session->ledger.durable = session->ledger.written;
 		session->size_bytes = capture_final_size(run->capture, run->tap, trailer_len);
 		capture_finish(run->capture, run->tap, trailer, trailer_len,
-			record_print(session, session_end_state(session)), files_finished, session);
+			record_print(session, session_closed_state(session)), files_finished,
+			session);
 	}
 	engine_tap_remove(run->tap);
 	run->remove_wait.done = tap_unplugged;
@@ -225,13 +226,18 @@ void session_end_check(struct session *session)
 	}
 	session->run = NULL;
 	totals_add(&session->ledger);
-	session_state_set(session, merges                ? SESSION_converting
-				   : run->finish_rc != 0 ? SESSION_failed
-							 : session_end_state(session));
-	if (merges)
-		session_job_merge(session, record_print(session, session_end_state(session)));
+	if (merges) {
+		session_state_set(session, SESSION_converting);
+		session_job_merge(session, record_print(session, session_closed_state(session)));
+	} else if (run->finish_rc != 0) {
+		session_state_set(session, SESSION_failed);
+	} else {
+		session_state_set(session, session_closed_state(session));
+	}
 	session_run_free(run);
 	session_waiters_tell(&session->stopped, session, &no_error);
+	if (session->state == SESSION_uploading)
+		session_upload_begin(session);
 	if (session_state_closed(session->state))
 		session_waiters_tell(&session->closed, session, &no_error);
 }

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@
 #include "control/store.h"
 #include "control/table.h"
 #include "control/totals.h"
+#include "control/upload.h"
 
 /* A record, a deletion, a merge: work on a session's directory. */
 struct session_job {
@@ -32,6 +34,9 @@ struct session_job {
 	session_done *done;
 	void *arg;
 	void (*expired)(void *arg);
+	bool owes, keep_object, look_twice; /* to a bucket, as a deletion leaves it */
+	char bucket[CONFIG_NAME_MAX];
+	char key[S3_KEY_MAX];
 };
 
 static void merge_work(struct job *job);
@@ -97,7 +102,7 @@ static void merge_done(struct job *job)
 {
 	struct session_job *work = (struct session_job *)job;
 	struct session *session = work->session;
-	enum session_state state = session_end_state(session);
+	enum session_state state = session_closed_state(session);
 
 	if (work->rc == -ECANCELED) {
 		/* The daemon is going down; the next one goes on. */
@@ -117,7 +122,10 @@ static void merge_done(struct job *job)
 	session_state_set(session, state);
 	if (session->record_stale)
 		session_job_record(session, NULL, NULL);
-	session_waiters_tell(&session->closed, session, &no_error);
+	if (state == SESSION_uploading)
+		session_upload_begin(session);
+	else
+		session_waiters_tell(&session->closed, session, &no_error);
 	job_end(work);
 }
 
@@ -156,7 +164,7 @@ static void recover_done(struct job *job)
 		session_waiters_tell(&session->closed, session, &no_error);
 	} else {
 		recovery_take(session, work);
-		session_job_merge(session, record_print(session, SESSION_failed));
+		session_job_merge(session, record_print(session, session_closed_state(session)));
 	}
 	job_end(work);
 }
@@ -257,6 +265,11 @@ void session_job_delete(struct session *session, struct session_waiter *waiter)
 	if (session->deleters->next != NULL)
 		return;
 	work = job_make(session, delete_work, delete_done);
+	work->owes = session_upload_owes(session, &work->keep_object, &work->look_twice);
+	if (work->owes) {
+		snprintf(work->bucket, sizeof(work->bucket), "%s", session->bucket);
+		snprintf(work->key, sizeof(work->key), "%s", session->key);
+	}
 	job_begin(work, WORKER_REMOVE);
 }
 
@@ -264,7 +277,12 @@ static void delete_work(struct job *job)
 {
 	struct session_job *work = (struct session_job *)job;
 
-	work->rc = store_delete(&work->id);
+	/* First of all: once the record is gone nobody else knows of the object. */
+	work->rc = work->owes ? upload_debt_add(&work->id, work->bucket, work->key,
+					work->keep_object, work->look_twice)
+			      : 0;
+	if (work->rc == 0)
+		work->rc = store_delete(&work->id);
 }
 
 static void delete_done(struct job *job)
@@ -282,6 +300,8 @@ static void delete_done(struct job *job)
 		job_begin(work, WORKER_STORAGE);
 		return;
 	}
+	if (work->owes)
+		session_upload_debts_soon();
 	session->deleters = NULL;
 	job_end(work);
 	if (err.code == 0) {

@@ -20,9 +20,11 @@
 
 #include "control/ceiling.h"
 #include "control/record.h"
+#include "control/s3_url.h"
 #include "control/spec.h"
 #include "control/stream.h"
 #include "control/table.h"
+#include "control/upload.h"
 #include "engine/clock.h"
 #include "engine/pcapng.h"
 
@@ -30,6 +32,7 @@
 #define WIRE_BITS_MIN   (84 * 8) /* that the shortest frame takes on a wire */
 #define FILES_WAIT_S    5        /* a disk that has not made a few files by then does not answer */
 
+static int key_set(struct session *session);
 static int start_stream(struct session *session, struct err *err);
 static bool filter_is_closed(const char *filter);
 static int filter_compile_all(struct session *session);
@@ -67,6 +70,8 @@ struct session *session_start_new(const struct session_spec *spec)
 		session_text_set(&session->owner, spec->owner) != 0 ||
 		session_text_set(&session->filter, spec->filter) != 0 ||
 		session_text_set(&session->stream_address, spec->stream_address) != 0 ||
+		session_text_set(&session->bucket, spec->bucket) != 0 ||
+		session_text_set(&session->prefix, spec->prefix) != 0 || key_set(session) != 0 ||
 		session_text_set(&session->vendor, spec->vendor) != 0) {
 		free(session->run);
 		session_free(session);
@@ -134,6 +139,19 @@ void session_start_begin(struct session *session)
 	}
 	run->filter_event = event_new(sessions.base, fd, EV_READ, filter_ready, session);
 	event_add(run->filter_event, NULL);
+}
+
+/* The object's, which the id makes the only one of its name. */
+static int key_set(struct session *session)
+{
+	const struct config_bucket *bucket = config_bucket_find(sessions.config, session->bucket);
+	char name[UUID_TEXT_SIZE + sizeof(UPLOAD_SUFFIX)], key[S3_KEY_MAX] = "";
+
+	uuid_print(&session->id, name);
+	strcat(name, UPLOAD_SUFFIX);
+	if (bucket != NULL && s3_key(bucket, session->prefix, name, key) != 0)
+		return -ENAMETOOLONG;
+	return session_text_set(&session->key, key);
 }
 
 /* The socket, and what its own packets look like. */
@@ -253,7 +271,7 @@ static void start_tap(struct session *session)
 				      __atomic_load_n(&port->nic_nombuf, __ATOMIC_RELAXED) +
 				      __atomic_load_n(&port->nic_errors, __ATOMIC_RELAXED);
 	}
-	if (session->output != OUTPUT_FILE) {
+	if (!session_output_is_file(session->output)) {
 		free(header);
 		start_publish(session);
 		return;
@@ -323,7 +341,8 @@ static int tap_make(struct session *session, size_t header_len, struct err *err)
 {
 	static const enum sink_kind sinks[] = {[OUTPUT_FILE] = SINK_FILE,
 		[OUTPUT_NONE] = SINK_NULL,
-		[OUTPUT_STREAM] = SINK_STREAM};
+		[OUTPUT_STREAM] = SINK_STREAM,
+		[OUTPUT_S3] = SINK_FILE};
 	const uint64_t fixed = header_len + (uint64_t)session->n_ports * PCAPNG_STATISTICS_MAX;
 	struct tap_spec spec = {
 		.n_ports = session->n_ports,

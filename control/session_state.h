@@ -65,6 +65,22 @@ struct session_run {
 	unsigned level_min; /* of degrading: it began so, and never gets more */
 };
 
+/* A session's object in a bucket. */
+struct session_upload {
+	enum session_upload_state state;
+	uint64_t attempts;
+	unsigned n_failures; /* in a row, with nothing got through */
+	uint64_t begun_ns;   /* monotonic, by this daemon */
+	uint64_t next_ns;    /* wall clock; 0 = not waiting */
+	uint64_t bytes, total_bytes;
+	uint64_t verified_ns; /* wall clock */
+	char *message;
+	bool local_gone;
+	bool deleting;           /* and waits for its attempt to end */
+	struct event *event;     /* the next attempt */
+	struct upload_job *work; /* an attempt */
+};
+
 struct session {
 	struct uuid id;
 	uint64_t serial;
@@ -89,6 +105,8 @@ struct session {
 	char *stream_address;
 	uint64_t stream_port;
 	enum stream_encapsulation encapsulation;
+	char *bucket, *prefix, *key; /* "" but for output s3 */
+	struct session_upload upload;
 	struct uuid replaces; /* all zero = none */
 	bool replaced;        /* and gone */
 	uint64_t created_ns, started_ns, ended_ns;
@@ -110,6 +128,18 @@ struct session {
 	struct session *hash_next;
 	struct session *newer, *older;
 };
+
+/* Nothing of it is still to be uploaded: retention may have the local file. */
+static inline bool session_uploaded(const struct session *session)
+{
+	return session->output != OUTPUT_S3 || session->upload.state == UPLOAD_verified;
+}
+
+/* What its closed file takes here; an uploaded one may be in its bucket only. */
+static inline uint64_t session_local_bytes(const struct session *session)
+{
+	return session->upload.local_gone ? 0 : session->size_bytes;
+}
 
 void session_state_set(struct session *session, enum session_state state);
 void session_message_set(struct session *session, const char *message);
@@ -158,7 +188,24 @@ void session_job_recover(struct session *session);
 void session_job_record(struct session *session, session_done *done, void *arg);
 void session_job_delete(struct session *session, struct session_waiter *waiter);
 
+/* session_upload.c: the file is closed, its upload begins or goes on; a session that uploads is to be
+ * deleted: closed waiters are told once nothing is being sent; what a loaded session still wants; free. */
+void session_upload_begin(struct session *session);
+void session_upload_cancel(struct session *session);
+void session_upload_load(struct session *session);
+void session_upload_fini(struct session *session);
+/* Its part of an info. */
+void session_upload_info(const struct session *session, struct session_info *info);
+/* What session's deletion owes its bucket; false: nothing. */
+bool session_upload_owes(const struct session *session, bool *keep_object, bool *look_twice);
+/* Pay it soon. */
+void session_upload_debts_soon(void);
+/* control.c, once a second: debts, and now and then a look for dead uploads. */
+void session_upload_tick(void);
+
 /* session.c */
+/* What it is once its file is closed: uploading, or what session_end_state says. */
+enum session_state session_closed_state(const struct session *session);
 void session_waiter_add(struct session_waiter **list, session_done *done, void *arg);
 void session_waiters_tell(
 	struct session_waiter **list, struct session *session, const struct err *err);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "config/json.h"
 #include "control/stream.h"
 #include "engine/clock.h"
 #include "engine/pcapng.h"
@@ -16,6 +17,9 @@
 #define LIMIT_NS_MAX     (10ULL * 365 * 86400 * CLOCK_NS_PER_S)
 #define HEADER_BLOCK_MAX (FILTER_EXPRESSION_MAX + CONFIG_TEXT_MAX + 1024)
 
+static int bucket_check(
+	const struct session_spec *spec, const struct config *config, struct err *err);
+static int prefix_check(const char *prefix, struct err *err);
 static int ports_check(const struct session_spec *spec, struct err *err);
 static size_t section_put(void *buf, size_t size);
 static size_t interface_put(void *buf, size_t size, const struct session_spec *spec, unsigned i);
@@ -49,6 +53,8 @@ int spec_check(const struct session_spec *spec, const struct config *config, str
 	if (spec->expected_bytes > INT64_MAX || spec->expected_packets > INT64_MAX)
 		return err_set(err, EINVAL, "expected", "at most 9223372036854775807 is allowed");
 	if (spec->output == OUTPUT_STREAM && stream_check(spec, config, err) != 0)
+		return -err->code;
+	if (spec->output == OUTPUT_S3 && bucket_check(spec, config, err) != 0)
 		return -err->code;
 	if (ports_check(spec, err) != 0)
 		return -err->code;
@@ -91,6 +97,53 @@ void *spec_header(const struct session_spec *spec, size_t *len)
 	for (unsigned i = 0; i < spec->n_ports; i++)
 		*len += interface_put(buf + *len, size - *len, spec, i);
 	return buf;
+}
+
+/* A bucket of others is answered like one that is not there. */
+static int bucket_check(
+	const struct session_spec *spec, const struct config *config, struct err *err)
+{
+	const char *name = spec->bucket != NULL ? spec->bucket : "";
+	const char *account = spec->account != NULL ? spec->account : "*";
+	const struct config_bucket *bucket = config_bucket_find(config, name);
+	char list[200] = "";
+	size_t len = 0;
+
+	if (bucket != NULL && config_bucket_allows(config, bucket, account))
+		return prefix_check(spec->prefix != NULL ? spec->prefix : "", err);
+	for (unsigned i = 0; i < config->n_buckets && len < sizeof(list); i++)
+		if (config_bucket_allows(config, &config->buckets[i], account))
+			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
+				len > 0 ? ", " : "", config->buckets[i].name);
+	return err_set(err, EINVAL, "output.bucket", "there is no bucket \"%.63s\"; allowed: %s",
+		name,
+		len > 0 ? list : "none, as the configuration has no [bucket] for this account");
+}
+
+/* Parts between slashes, none of them empty, "." or "..". */
+static int prefix_check(const char *prefix, struct err *err)
+{
+	json_t *utf8 = json_string(prefix);
+	bool good = utf8 != NULL && strlen(prefix) <= SESSION_PREFIX_MAX;
+
+	json_decref(utf8);
+	for (const char *c = prefix; *c != '\0' && good; c++)
+		good = (unsigned char)*c >= 0x20 && *c != 0x7f;
+	for (const char *at = prefix; *prefix != '\0' && good;) {
+		const size_t len = strcspn(at, "/");
+
+		good = len != 0 && (len != 1 || *at != '.') &&
+		       (len != 2 || strncmp(at, "..", 2) != 0);
+		if (at[len] == '\0')
+			break;
+		at += len + 1;
+	}
+	if (good)
+		return 0;
+	return err_set(err, EINVAL, "output.prefix",
+		"allowed: at most %d bytes of UTF-8 as a/b, without control characters, . and .., "
+		"and no / at either end",
+		SESSION_PREFIX_MAX);
 }
 
 static int ports_check(const struct session_spec *spec, struct err *err)

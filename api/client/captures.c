@@ -169,13 +169,26 @@ static int list_run(struct client *client, const void *options, unsigned n_words
 	return rc;
 }
 
+/* An upload takes its time: how far it is stands beside it. */
+static const char *state_text(char out[TEXT_SIZE], const json_t *capture)
+{
+	const json_t *upload = json_object_get(capture, "upload");
+	const uint64_t total = text_number(upload, "total_bytes");
+
+	snprintf(out, TEXT_SIZE, "%s", text_string(capture, "state"));
+	if (strcmp(out, "uploading") == 0 && total != 0)
+		snprintf(out, TEXT_SIZE, "uploading %" PRIu64 "%%",
+			(uint64_t)((double)text_number(upload, "bytes") * 100 / total));
+	return out;
+}
+
 static void list_row(struct table *table, const json_t *capture)
 {
 	const json_t *ledger = json_object_get(capture, "ledger");
 	char text[TEXT_SIZE], ports[128], filter[40];
 
 	table_cell(table, text_string(capture, "id"));
-	table_cell(table, text_string(capture, "state"));
+	table_cell(table, state_text(text, capture));
 	table_cell(table, text_string(capture, "name"));
 	table_cell(table, text_joined(ports, sizeof(ports), json_object_get(capture, "ports")));
 	table_cell(table, text_time(text, json_object_get(capture, "started_at")));
@@ -266,6 +279,32 @@ static unsigned events_print(const json_t *capture)
 	return n;
 }
 
+/* Where its object is, and how far that is. */
+static unsigned upload_print(const json_t *capture)
+{
+	const json_t *upload = json_object_get(capture, "upload");
+	char line[512], done[TEXT_SIZE], total[TEXT_SIZE], at[TEXT_SIZE];
+	unsigned n;
+
+	if (!json_is_object(upload))
+		return 0;
+	n = line_print("object", text_string(upload, "url"));
+	snprintf(line, sizeof(line), "%s, %s of %s, %" PRIu64 " attempts",
+		text_string(upload, "state"), text_si(done, text_number(upload, "bytes"), "B"),
+		text_si(total, text_number(upload, "total_bytes"), "B"),
+		text_number(upload, "attempts"));
+	n += line_print("upload", line);
+	if (*text_string(upload, "message") != '\0') {
+		snprintf(line, sizeof(line), "%.400s", text_string(upload, "message"));
+		n += line_print("", line);
+	}
+	if (*text_string(upload, "next_at") != '\0')
+		n += line_print("next attempt", text_time(at, json_object_get(upload, "next_at")));
+	if (json_is_false(json_object_get(upload, "local")))
+		n += line_print("", "the local file was removed after that");
+	return n;
+}
+
 /* Returns how many lines it took, for watch to go back. */
 static unsigned show_print(const json_t *capture)
 {
@@ -287,6 +326,7 @@ static unsigned show_print(const json_t *capture)
 		text_string(capture, "reason"));
 	n += line_print("state", line);
 	n += line_print("message", text_string(capture, "message"));
+	n += upload_print(capture);
 	n += line_print(
 		"ports", text_joined(line, sizeof(line), json_object_get(capture, "ports")));
 	snprintf(line, sizeof(line), "%.400s  (%s)", text_string(capture, "filter"),

@@ -29,6 +29,7 @@ struct start_options {
 	const char *replaces;
 	const char *stream;
 	const char *encapsulation;
+	const char *bucket;
 	const char *name;
 	const char *notes;
 };
@@ -59,6 +60,8 @@ static const struct flag start_flags[] = {
 		"send packets there instead of keeping them; ADDRESS:PORT or [V6]:PORT for a port"},
 	{0, "encapsulation", "NAME", FLAG_TEXT, O(encapsulation),
 		"of a stream: gre (in UDP, default) or tzsp"},
+	{0, "bucket", "NAME[/PREFIX]", FLAG_TEXT, O(bucket),
+		"upload the file to that [bucket] of the daemon's configuration when it is closed"},
 	{0, "name", "TEXT", FLAG_TEXT, O(name), "a name for people"},
 	{0, "notes", "TEXT", FLAG_TEXT, O(notes), "what this is for"},
 	{0},
@@ -69,6 +72,7 @@ static json_t *spec_make(const struct start_options *options, unsigned n_words, 
 static bool sampling_set(json_t *spec, const struct start_options *options);
 static bool sample_parse(json_t *sampling, const char *text);
 static bool stream_set(json_t *spec, const struct start_options *options);
+static bool bucket_set(json_t *spec, const struct start_options *options);
 static bool direction_parse(const char *text, const char **direction);
 static char *words_join(unsigned n_words, char **words);
 static int capture_to_file(struct client *client, json_t *spec, const char *path);
@@ -162,7 +166,7 @@ static json_t *spec_make(const struct start_options *options, unsigned n_words, 
 			json_pack("{sI}", "bytes_per_second", (json_int_t)options->expect));
 	good = filter != NULL && ports_set(spec, &options->ports) &&
 	       texts_set(spec, options, filter) && sampling_set(spec, options) &&
-	       stream_set(spec, options);
+	       stream_set(spec, options) && bucket_set(spec, options);
 	free(filter);
 	if (good)
 		return spec;
@@ -212,6 +216,37 @@ static bool stream_set(json_t *spec, const struct start_options *options)
 		json_object_set_new(output, "port", json_integer(strtoll(port, NULL, 10)));
 	if (options->encapsulation != NULL)
 		json_object_set_new(output, "encapsulation", json_string(options->encapsulation));
+	json_object_set_new(spec, "output", output);
+	return true;
+}
+
+/* "evidence", "evidence/case 17/host" */
+static bool bucket_set(json_t *spec, const struct start_options *options)
+{
+	const char *slash = options->bucket != NULL ? strchr(options->bucket, '/') : NULL;
+	json_t *output, *bucket, *prefix = NULL;
+
+	if (options->bucket == NULL)
+		return true;
+	if (options->stream != NULL) {
+		client_fail(CLIENT_USAGE, "--bucket: a capture with --stream has no file");
+		return false;
+	}
+	bucket = json_stringn(options->bucket,
+		slash != NULL ? (size_t)(slash - options->bucket) : strlen(options->bucket));
+	if (slash != NULL)
+		prefix = json_string(slash + 1);
+	if (bucket == NULL || (slash != NULL && prefix == NULL)) {
+		json_decref(bucket);
+		json_decref(prefix);
+		client_fail(CLIENT_USAGE, "--bucket: is not valid UTF-8");
+		return false;
+	}
+	output = json_object();
+	json_object_set_new(output, "type", json_string("s3"));
+	json_object_set_new(output, "bucket", bucket);
+	if (prefix != NULL)
+		json_object_set_new(output, "prefix", prefix);
 	json_object_set_new(spec, "output", output);
 	return true;
 }

@@ -395,6 +395,18 @@ const char *session_dialect_name(enum session_dialect dialect)
 	return names[dialect];
 }
 
+const char *session_upload_state_name(enum session_upload_state state)
+{
+	static const char *const names[] = {"none", "waiting", "sending", "verified", "failed"};
+
+	return names[state];
+}
+
+unsigned session_upload_debts(void)
+{
+	return 0;
+}
+
 bool session_state_closed(enum session_state state)
 {
 	return state == SESSION_complete || state == SESSION_failed || state == SESSION_deleted;

@@ -161,8 +161,12 @@ static void bad_members_are_named(void **state)
 		{"{\"snaplen\":262145}", "snaplen", "262144"},
 		{"{\"direction\":\"up\"}", "direction", "both, in, out"},
 		{"{\"output\":{}}", "output.type", "required"},
-		{"{\"output\":{\"type\":\"s3\",\"url\":\"x\"}}", "output.type", "s3"},
-		{"{\"output\":{\"type\":\"s3\"}}", "output.type", "stream"},
+		{"{\"output\":{\"type\":\"s3\",\"url\":\"x\"}}", "output.url", "bucket"},
+		{"{\"output\":{\"type\":\"s3\"}}", "output.bucket", "required"},
+		{"{\"output\":{\"type\":\"s3\",\"bucket\":\"b\",\"port\":1}}", "output.address",
+			"stream only"},
+		{"{\"output\":{\"type\":\"file\",\"bucket\":\"b\"}}", "output.bucket", "s3 only"},
+		{"{\"output\":{\"type\":\"none\",\"prefix\":\"b\"}}", "output.prefix", "s3 only"},
 		{"{\"output\":{\"type\":\"file\",\"port\":1}}", "output.address", "stream only"},
 		{"{\"output\":{\"type\":\"stream\",\"port\":65536}}", "output.port", "65535"},
 		{"{\"output\":{\"type\":\"stream\",\"encapsulation\":\"vxlan\"}}",
@@ -203,7 +207,7 @@ static void a_capture_has_the_shape_of_the_contract(void **state)
 		"262144,\"sampling\":{\"mode\":\"none\",\"n\":1}},\"to\":{\"snaplen\":128,"
 		"\"sampling\":{\"mode\":\"random\",\"n\":2}}},\"events\":[{\"at\":"
 		"\"2023-11-14T22:13:20.000000001Z\",\"text\":\"too much\"}],"
-		"\"output\":{\"type\":\"file\"},\"replaces\":null,"
+		"\"output\":{\"type\":\"file\"},\"upload\":null,\"replaces\":null,"
 		"\"created_at\":\"2023-11-14T22:13:20.000000001Z\",\"started_at\":null,"
 		"\"ended_at\":null,\"size_bytes\":77,\"ledger\":{\"offered\":18446744073709551,"
 		"\"filtered\":2,\"sampled_out\":3,\"over_limit\":4,\"accepted\":5,\"written\":6,"
