@@ -47,11 +47,12 @@ struct session_run {
 	bool start_pending; /* the publication that start_wait waits for is under way */
 	struct publish_wait remove_wait;
 	struct job refresh;
-	struct tap *tap; /* NULL before it is made and after its grace period */
-	bool ending;     /* taken out of the rx_set's live taps */
-	bool removing;   /* drained, on its way out of the rx_set */
-	bool unplugged;  /* out of the rx_set, ports released */
-	bool finished;   /* files closed or handed to a merge */
+	struct tap *tap;   /* NULL before it is made and after its grace period */
+	bool ending;       /* taken out of the rx_set's live taps */
+	bool removing;     /* drained, on its way out of the rx_set */
+	bool unplugged;    /* out of the rx_set, ports released */
+	bool finished;     /* files closed or handed to a merge */
+	bool finish_again; /* closing them failed once */
 	int finish_rc;
 	struct capture *capture;               /* NULL but for output file */
 	struct event *files_event;             /* the files are to be there by then */
