@@ -38,6 +38,7 @@
 #define COPY_MAX     (64ULL << 20) /* a capture up to here is copied off its spare */
 #define COPY         "copy.pcapng"
 #define RECORD       "record"
+#define RECORD_BAD   "record.bad"
 #define STATE        "state"
 #define DIR_FLAGS    (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 #define DIR_NAME_MAX (UUID_TEXT_SIZE + 5) /* UUID.open */
@@ -184,6 +185,22 @@ int store_record_write(const struct uuid *id, const char *record)
 	pthread_mutex_lock(&lock);
 	rc = file_replace(dir, RECORD, record, strlen(record));
 	pthread_mutex_unlock(&lock);
+	close(dir);
+	return rc;
+}
+
+int store_record_aside(const struct uuid *id)
+{
+	int dir = store_dir_open(id, true), rc = 0;
+
+	if (dir == -ENOENT)
+		dir = store_dir_open(id, false);
+	if (dir < 0)
+		return dir;
+	if (renameat(dir, RECORD, dir, RECORD_BAD) != 0 && errno != ENOENT)
+		rc = -errno;
+	if (rc == 0)
+		rc = dir_sync(dir);
 	close(dir);
 	return rc;
 }
@@ -547,7 +564,7 @@ static int lane_seal(int dir, const char *name, uint64_t len_bytes, const void *
 
 int store_publish(const struct uuid *id, int dir, const char *name, uint64_t *size_bytes)
 {
-	static const char *const keep[] = {RECORD, STORE_CAPTURE, NULL};
+	static const char *const keep[] = {RECORD, RECORD_BAD, STORE_CAPTURE, NULL};
 	char open_name[DIR_NAME_MAX], closed_name[DIR_NAME_MAX];
 	struct stat st;
 	int rc;

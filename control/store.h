@@ -82,6 +82,9 @@ int store_sync_all(struct store_capture *capture);
  * -ENOENT: there is neither. */
 int store_record_write(const struct uuid *id, const char *record);
 
+/* What is there is no record that can be believed: keep it as record.bad. 0, also if there is none. */
+int store_record_aside(const struct uuid *id);
+
 /*
  * What the session's counters said at one moment, and what bounds what came after it. On disk: drops by
  * enum drop, and a change of what it holds makes a new STORE_STATE_VERSION.
