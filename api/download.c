@@ -5,7 +5,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 
 #include "config/log.h"
 #include "control/job.h"
+#include "control/store.h"
 #include "api/route.h"
 #include "api/server.h"
 
@@ -185,9 +185,9 @@ static void parts_open(struct job *job)
 
 	download->rc = 0;
 	for (unsigned i = 0; i < download->n_parts && download->rc == 0; i++) {
-		download->fds[i] = open(download->parts[i].path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		download->fds[i] = store_part_open(download->parts[i].path);
 		if (download->fds[i] < 0)
-			download->rc = -errno;
+			download->rc = download->fds[i];
 	}
 }
 

@@ -4,7 +4,6 @@
 #include "api/packets.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include "control/packet.h"
 #include "control/scan.h"
 #include "control/session.h"
+#include "control/store.h"
 #include "api/packet_json.h"
 #include "api/route.h"
 #include "api/server.h"
@@ -103,13 +103,13 @@ static void packets_read(struct job *job)
 
 static int part_read(struct packets *packets, const struct session_part *part)
 {
-	const int fd = open(part->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	const int fd = store_part_open(part->path);
 	struct scan_block block;
 	struct scan scan;
 	int rc;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	rc = scan_open(&scan, fd, 0, part->size_bytes, SCAN_WINDOW_MIN);
 	if (rc == 0) {
 		while (packets->n_shown < packets->limit && (rc = scan_next(&scan, &block)) > 0) {

@@ -3,12 +3,12 @@
  */
 #include "api/summary.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "control/job.h"
+#include "control/store.h"
 #include "api/pcap.h"
 
 #define PIECE_SIZE  (256 * 1024)
@@ -67,7 +67,7 @@ static void piece_work(struct job *job)
 	ssize_t len = -1;
 
 	if (summary->fd < 0 && summary->part.path[0] != '\0')
-		summary->fd = open(summary->part.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		summary->fd = store_part_open(summary->part.path);
 	if (piece != NULL && summary->fd >= 0)
 		len = pread(summary->fd, piece, PIECE_SIZE, (off_t)summary->offset_bytes);
 	if (len > 0 && summary->converter != NULL &&

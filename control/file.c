@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define SLOT_MAGIC 0x744c5353U /* "SSLt" */
@@ -62,6 +64,27 @@ int file_read_at(int fd, void *data, size_t len, uint64_t offset)
 	return 0;
 }
 
+int file_open(int dir, const char *path)
+{
+	struct open_how how = {
+		.flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+	};
+	int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	struct stat st;
+	int rc;
+
+	if (fd < 0 && errno == ENOSYS) /* Linux before 5.6 */
+		fd = openat(dir, path, (int)how.flags);
+	if (fd < 0)
+		return -errno;
+	rc = fstat(fd, &st) != 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EINVAL;
+	if (rc == 0)
+		return fd;
+	close(fd);
+	return rc;
+}
+
 int file_replace(int dir, const char *name, const void *data, size_t len)
 {
 	char temporary[64];
@@ -91,10 +114,10 @@ int file_load(int dir, const char *name, size_t size_max, char **data, size_t *l
 	char *out = NULL;
 	int fd, rc;
 
-	fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	rc = fstat(fd, &st) != 0 ? -errno : 0;
+	rc = fstat(fd, &st) != 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EINVAL;
 	if (rc == 0 && (uint64_t)st.st_size > size_max)
 		rc = -EFBIG;
 	if (rc == 0 && (out = malloc(st.st_size + 1)) == NULL)
@@ -157,7 +180,7 @@ int file_slot_read(int dir, const char *name, uint64_t *generation, void *data, 
 	unsigned newest;
 	int fd;
 
-	fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	for (unsigned i = 0; i < 2; i++)

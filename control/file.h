@@ -14,6 +14,12 @@
 int file_write_at(int fd, const void *data, size_t len, uint64_t offset);
 int file_read_at(int fd, void *data, size_t len, uint64_t offset);
 
+/*
+ * A regular file, for reading, at a path beneath dir of which no part is a link: nobody who puts one there
+ * makes us read elsewhere, and no pipe makes us wait. -errno; -EINVAL: it is no regular file.
+ */
+int file_open(int dir, const char *path);
+
 /* Put a whole new file in the place of name: write beside it, fsync, rename, fsync dir. 0 or
  * -errno. */
 int file_replace(int dir, const char *name, const void *data, size_t len);

@@ -468,6 +468,18 @@ int store_root(void)
 	return store.root;
 }
 
+int store_part_open(const char *path)
+{
+	const size_t len = strlen(store.path);
+	int fd;
+
+	if (store.root >= 0 && strncmp(path, store.path, len) == 0 && path[len] == '/')
+		return file_open(store.root, path + len + strspn(path + len, "/"));
+	/* Without an open store the path is a test's. */
+	fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 const char *store_system_name(int dir)
 {
 	static const struct {

@@ -174,6 +174,10 @@ void store_path(const struct uuid *id, bool open, int lane, char *path, uint64_t
 
 /* ROOT's descriptor, while the store is open. */
 int store_root(void);
+
+/* One of the paths that session_parts gives, for reading. No link beneath the root is followed. A file
+ * descriptor or -errno. */
+int store_part_open(const char *path);
 /* The name of the directory's file system if it is one whose files can be made to read as zero and keep
  * their blocks: ext4, XFS. Else NULL. */
 const char *store_system_name(int dir);

@@ -201,3 +201,59 @@ def test_hugepages_that_may_not_be_used(sluiced, hugepages, belongings, dir):
         refused.start()
     assert f"engine.hugepages: hugepages = yes, but {place}" in refused.log()
     refused.process = None
+
+
+def test_what_others_planted_is_not_touched(sluiced, corpus, dir):
+    """Links and pipes in the storage root, before a start and beneath a running daemon: nothing hangs,
+    nothing outside is read, written or removed."""
+    precious = dir / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("precious")
+    (precious / "capture.pcapng").write_text("precious")
+    daemon = sluiced({"tap0": replay(corpus[0])})
+    daemon.allow("precious|planted|record|captures/|not readable|cannot be|left")
+    id = daemon.api.create(ports=["tap0"], limits={"packets": 1000})["id"]
+    daemon.api.wait_closed(id)
+    daemon.stop()
+
+    root, fifo = daemon.root, "00000000-0000-4000-8000-00000000000"
+    (root / "captures" / f"{fifo}1").mkdir()
+    os.mkfifo(root / "captures" / f"{fifo}1" / "record")
+    (root / "captures" / f"{fifo}2").symlink_to(precious)
+    (root / "captures" / f"{fifo}3.open").mkdir()
+    os.mkfifo(root / "captures" / f"{fifo}3.open" / "state")
+    (root / "captures" / f"{fifo}3.open" / "record").symlink_to(precious / "file")
+    (root / "trash" / f"{fifo}4").symlink_to(precious)
+    (root / "trash" / "5").mkdir()
+    (root / "trash" / "5" / "file").symlink_to(precious / "file")
+    (root / "spare" / "6").symlink_to(precious / "file")
+    os.mkfifo(root / "spare" / "7")
+    daemon.unfinished_allowed = True
+    daemon.start()
+    assert [c["id"] for c in daemon.api.captures()["captures"]] == [id]
+    again = daemon.api.create(ports=["tap0"], limits={"packets": 10})["id"]
+    daemon.api.wait_closed(again)
+
+    # A link in the place of a file, then of a directory on the way to it.
+    own = root / "captures" / id
+    (own / "capture.pcapng").rename(own / "kept")
+    (own / "capture.pcapng").symlink_to(precious / "file")
+    for path in (f"/api/v1/captures/{id}/download", f"/api/v1/captures/{id}/packets"):
+        answer = daemon.api.request("GET", path)
+        assert answer.status >= 400 or b"precious" not in answer.body, path
+        assert b"precious" not in answer.body
+    own.rename(root / "captures" / "moved")
+    own.symlink_to(precious)
+    answer = daemon.api.request("GET", f"/api/v1/captures/{id}/download")
+    assert answer.status >= 400 and b"precious" not in answer.body
+    own.unlink()
+    (root / "captures" / "moved").rename(own)
+    (own / "capture.pcapng").unlink()
+    (own / "kept").rename(own / "capture.pcapng")
+    daemon.settled(id)
+    daemon.api.delete(id)
+    daemon.stop()
+    assert sorted(p.name for p in precious.iterdir()) == ["capture.pcapng", "file"]
+    assert all(p.read_text() == "precious" for p in precious.iterdir())
+    for path in (root / "trash").iterdir():
+        harness.run("rm", "-rf", path)
