@@ -494,6 +494,12 @@ static CURLcode request_send(struct s3 *s3, const struct request *request, struc
 	if (s3->curl == NULL)
 		return CURLE_OUT_OF_MEMORY;
 	curl_easy_setopt(s3->curl, CURLOPT_SHARE, s3->share);
+	/*
+	 * On a connection that was used before and breaks before an answer, libcurl sends the request
+	 * again by itself. What makes something new each time must not be: nobody would know of the first.
+	 */
+	if (request->method == METHOD_POST)
+		curl_easy_setopt(s3->curl, CURLOPT_FRESH_CONNECT, 1L);
 	s3->address_refused = NULL;
 	headers = headers_make(s3, request);
 	if (headers == NULL)
@@ -659,7 +665,7 @@ static const struct {
 	{CURLE_PARTIAL_FILE, S3_RETRY, "the connection broke before the answer was whole"},
 	{CURLE_GOT_NOTHING, S3_RETRY, "the connection was closed without an answer"},
 	{CURLE_READ_ERROR, S3_RETRY, "the local file cannot be read"},
-	{CURLE_OUT_OF_MEMORY, S3_RETRY, "no memory"},
+	{CURLE_OUT_OF_MEMORY, S3_RETRY, "no memory, or the head of the answer is too long"},
 };
 
 static void answer_judge(
