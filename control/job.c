@@ -52,6 +52,7 @@ static struct worker_thread workers[WORKER_COUNT] = {
 	[WORKER_REMOVE] = {.name = "remove", .nice = 10},
 	[WORKER_READ] = {.name = "read", .nice = 10},
 	[WORKER_UPLOAD] = {.name = "upload", .nice = 10, .n_threads = 2},
+	[WORKER_BUCKET] = {.name = "bucket", .nice = 10},
 };
 
 static struct {

@@ -27,6 +27,7 @@ enum worker {
 	WORKER_REMOVE,  /* deletion, retention: what makes room does not wait for a merge */
 	WORKER_READ,    /* download reads: short jobs */
 	WORKER_UPLOAD, /* what talks to buckets: two threads, so that a slow one does not stop all */
+	WORKER_BUCKET, /* small requests to buckets that somebody waits for */
 	WORKER_COUNT,
 };
 

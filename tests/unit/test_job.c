@@ -109,7 +109,7 @@ static void each_worker_has_its_thread_and_priority(void **state)
 		const char *name;
 		int nice;
 	} want[] = {{"storage", 0}, {"device", 0}, {"bulk", 10}, {"remove", 10}, {"read", 10},
-		{"upload", 10}};
+		{"upload", 10}, {"bucket", 10}};
 	int before = getpriority(PRIO_PROCESS, 0);
 	struct work works[WORKER_COUNT];
 
