@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "config/log.h"
+#include "control/ownership.h"
 #include "control/session.h"
+#include "api/cloudflare_destination.h"
 #include "api/cloudflare_json.h"
 #include "api/download.h"
 #include "api/native_json.h"
@@ -26,14 +28,17 @@ static void pcaps_list(struct request *request);
 static void pcap_show(struct request *request);
 static void pcap_stop(struct request *request);
 static void pcap_download(struct request *request);
-static void bucket_refuse(struct request *request);
+static void buckets_list(struct request *request);
+static void bucket_add(struct request *request);
+static void bucket_validate(struct request *request);
+static void bucket_delete(struct request *request);
 
 /* A bucket is a sibling of a capture's id in the path, so its rows come first. */
 static const struct route routes[] = {
-	{METHOD_GET, "/accounts/{id}/pcaps/ownership", ROLE_VIEWER, bucket_refuse},
-	{METHOD_POST, "/accounts/{id}/pcaps/ownership", ROLE_OPERATOR, bucket_refuse},
-	{METHOD_POST, "/accounts/{id}/pcaps/ownership/validate", ROLE_OPERATOR, bucket_refuse},
-	{METHOD_DELETE, "/accounts/{id}/pcaps/ownership/{bucket}", ROLE_OPERATOR, bucket_refuse},
+	{METHOD_GET, "/accounts/{id}/pcaps/ownership", ROLE_VIEWER, buckets_list},
+	{METHOD_POST, "/accounts/{id}/pcaps/ownership", ROLE_OPERATOR, bucket_add},
+	{METHOD_POST, "/accounts/{id}/pcaps/ownership/validate", ROLE_OPERATOR, bucket_validate},
+	{METHOD_DELETE, "/accounts/{id}/pcaps/ownership/{bucket}", ROLE_OPERATOR, bucket_delete},
 	{METHOD_POST, "/accounts/{id}/pcaps", ROLE_OPERATOR, pcaps_create},
 	{METHOD_GET, "/accounts/{id}/pcaps", ROLE_VIEWER, pcaps_list},
 	{METHOD_GET, "/accounts/{id}/pcaps/{pcap}", ROLE_VIEWER, pcap_show},
@@ -173,6 +178,30 @@ static void pcap_created(struct session *session, const struct err *err, void *a
 	route_reply(request, 200, cloudflare_envelope(cloudflare_pcap(&info, true)));
 }
 
+/* Where a full capture is delivered: into a bucket that the account has proved to be its own. */
+static int destination_take(const struct config_account *account,
+	const struct cloudflare_destination *destination, struct session_spec *spec,
+	struct err *err)
+{
+	struct ownership_place place = {account->name, NULL, destination->directory};
+
+	if (cloudflare_config->cloudflare.deliver == CONFIG_DELIVER_LOCAL)
+		return 0;
+	place.bucket =
+		cloudflare_destination_bucket(cloudflare_config, account->name, destination, err);
+	if (place.bucket == NULL)
+		return -EINVAL;
+	if (!ownership_proved(&place))
+		return err_set(err, EINVAL, "destination_conf",
+			"the bucket is not validated; add it with POST .../pcaps/ownership, then "
+			"POST .../pcaps/ownership/validate what the challenge in it holds");
+	spec->output = OUTPUT_S3;
+	spec->bucket = place.bucket->name;
+	spec->prefix = destination->directory;
+	spec->object = "pcap_{id}.pcap";
+	return 0;
+}
+
 static void pcaps_create(struct request *request)
 {
 	const struct config_account *account = account_find(request);
@@ -182,13 +211,18 @@ static void pcaps_create(struct request *request)
 
 	if (account == NULL)
 		return;
-	if (cloudflare_create_decode(
-		    request->body, request->body_len, account, rfc3339_now(), &wanted, &err) < 0) {
+	if (cloudflare_create_decode(request->body, request->body_len, account,
+		    cloudflare_config->cloudflare.deliver, rfc3339_now(), &wanted, &err) < 0) {
 		err_reply(request, &err);
 		return;
 	}
 	if (!limits_allow(request, account, wanted.type))
 		goto out;
+	if (wanted.type == CLOUDFLARE_FULL &&
+		destination_take(account, &wanted.destination, &spec, &err) < 0) {
+		err_reply(request, &err);
+		goto out;
+	}
 	cloudflare_spec(&wanted, cloudflare_config->sampling.simple, &spec);
 	spec.account = account->name;
 	spec.owner = request->who.name;
@@ -203,12 +237,26 @@ out:
 	free(wanted.echo);
 }
 
+/* The one page that there is, of total. */
+static void list_reply(struct request *request, json_t *list, unsigned total)
+{
+	json_t *counts = json_object(), *envelope;
+
+	json_object_set_new(counts, "page", json_integer(1));
+	json_object_set_new(counts, "per_page", json_integer(LIST_MAX));
+	json_object_set_new(counts, "count", json_integer((json_int_t)json_array_size(list)));
+	json_object_set_new(counts, "total_count", json_integer(total));
+	envelope = cloudflare_envelope(list);
+	json_object_set_new(envelope, "result_info", counts);
+	route_reply(request, 200, envelope);
+}
+
 static void pcaps_list(struct request *request)
 {
 	const struct config_account *account = account_find(request);
 	const struct session *session = NULL;
-	json_t *list, *envelope, *counts;
 	unsigned total = 0;
+	json_t *list;
 
 	if (account == NULL)
 		return;
@@ -221,14 +269,7 @@ static void pcaps_list(struct request *request)
 		if (total++ < LIST_MAX)
 			json_array_append_new(list, cloudflare_pcap(&info, false));
 	}
-	counts = json_object();
-	json_object_set_new(counts, "page", json_integer(1));
-	json_object_set_new(counts, "per_page", json_integer(LIST_MAX));
-	json_object_set_new(counts, "count", json_integer((json_int_t)json_array_size(list)));
-	json_object_set_new(counts, "total_count", json_integer(total));
-	envelope = cloudflare_envelope(list);
-	json_object_set_new(envelope, "result_info", counts);
-	route_reply(request, 200, envelope);
+	list_reply(request, list, total);
 }
 
 static void pcap_show(struct request *request)
@@ -280,6 +321,9 @@ static void pcap_download(struct request *request)
 	if (info.state == SESSION_deleted)
 		fail(request, 404, CLOUDFLARE_NO_PCAP,
 			"The packets of this capture are no longer kept");
+	else if (info.upload.local_gone)
+		fail(request, 404, CLOUDFLARE_NO_PCAP,
+			"This capture is in its bucket and no longer on this host");
 	else if (!session_state_closed(info.state))
 		fail(request, 409, CLOUDFLARE_UNFINISHED,
 			"status: the capture is not finished; wait for success");
@@ -287,8 +331,103 @@ static void pcap_download(struct request *request)
 		download_start(request, session, DOWNLOAD_PCAP_MICROSECONDS);
 }
 
-/* Full captures stay on this host, so there are no buckets to own. */
-static void bucket_refuse(struct request *request)
+/* Where full captures stay on this host there are no buckets to own. */
+static const struct config_account *bucket_account(struct request *request)
 {
+	const struct config_account *account = account_find(request);
+
+	if (account == NULL || cloudflare_config->cloudflare.deliver == CONFIG_DELIVER_BUCKET)
+		return account;
 	fail(request, 404, CLOUDFLARE_NO_ROUTE, "No route for the URI");
+	return NULL;
+}
+
+static void buckets_list(struct request *request)
+{
+	const struct config_account *account = bucket_account(request);
+	const struct ownership *owned = NULL;
+	json_t *list;
+
+	if (account == NULL)
+		return;
+	list = json_array();
+	while ((owned = ownership_next(owned, account->name)) != NULL)
+		json_array_append_new(list, cloudflare_ownership(owned));
+	list_reply(request, list, (unsigned)json_array_size(list));
+}
+
+static void bucket_owned(const struct ownership *owned, const struct err *err, void *arg)
+{
+	struct request *request = arg;
+
+	if (owned == NULL) {
+		err_reply(request, err);
+		return;
+	}
+	route_subject(request, &owned->id);
+	route_reply(request, 200, cloudflare_envelope(cloudflare_ownership(owned)));
+}
+
+/* The place that a request to add or to validate is about; false: it is answered. */
+static bool bucket_place(struct request *request, bool validate, struct cloudflare_bucket *asked,
+	struct ownership_place *place)
+{
+	const struct config_account *account = bucket_account(request);
+	struct err err;
+
+	if (account == NULL)
+		return false;
+	*place = (struct ownership_place){.account = account->name};
+	if (cloudflare_bucket_decode(request->body, request->body_len, validate, asked, &err) == 0)
+		place->bucket = cloudflare_destination_bucket(
+			cloudflare_config, account->name, &asked->destination, &err);
+	place->prefix = asked->destination.directory;
+	if (place->bucket == NULL)
+		err_reply(request, &err);
+	return place->bucket != NULL;
+}
+
+static void bucket_add(struct request *request)
+{
+	struct cloudflare_bucket asked;
+	struct ownership_place place;
+
+	if (bucket_place(request, false, &asked, &place))
+		ownership_add(&place, asked.conf, bucket_owned, request);
+}
+
+static void bucket_validate(struct request *request)
+{
+	struct cloudflare_bucket asked;
+	struct ownership_place place;
+
+	if (bucket_place(request, true, &asked, &place))
+		ownership_validate(&place, asked.challenge, bucket_owned, request);
+}
+
+static void bucket_deleted(const struct ownership *owned, const struct err *err, void *arg)
+{
+	struct request *request = arg;
+
+	if (err == NULL)
+		server_reply(request, 204, NULL, NULL, 0);
+	else if (err->code == ENOENT)
+		fail(request, 404, CLOUDFLARE_NO_PCAP, err->text);
+	else
+		err_reply(request, err);
+}
+
+static void bucket_delete(struct request *request)
+{
+	const struct config_account *account = bucket_account(request);
+	const char *text = request_arg(request, 1);
+	const struct err none = {.code = ENOENT, .text = "There is no bucket with this id"};
+	struct uuid id;
+
+	if (account == NULL)
+		return;
+	if (strlen(text) == PCAP_ID_LEN && uuid_parse(text, PCAP_ID_LEN, &id))
+		ownership_delete(account->name, &id, bucket_deleted, request);
+	else
+		bucket_deleted(NULL, &none, request);
 }

@@ -126,7 +126,8 @@ static int filter_make(
 static json_t *echo_make(const json_t *document, const struct create *create);
 
 int cloudflare_create_decode(const char *body, size_t len, const struct config_account *account,
-	uint64_t now_ns, struct cloudflare_request *request, struct err *err)
+	enum config_deliver deliver, uint64_t now_ns, struct cloudflare_request *request,
+	struct err *err)
 {
 	struct create create = {
 		.filter = {.source_port = ABSENT, .destination_port = ABSENT, .protocol = ABSENT},
@@ -145,7 +146,10 @@ int cloudflare_create_decode(const char *body, size_t len, const struct config_a
 	if (rc == 0 && create.type == CLOUDFLARE_FULL)
 		rc = colo_check(&create, account, err);
 	if (rc == 0 && create.type == CLOUDFLARE_FULL)
-		rc = destination_check(create.destination_conf, err);
+		rc = deliver == CONFIG_DELIVER_BUCKET
+			     ? cloudflare_destination_parse(
+				       create.destination_conf, &request->destination, err)
+			     : destination_check(create.destination_conf, err);
 	if (rc == 0 && create.offset_time != NULL)
 		rc = offset_check(create.offset_time, now_ns, err);
 	if (rc < 0)
@@ -164,6 +168,57 @@ out:
 	return rc;
 }
 
+struct bucket_request {
+	const char *destination_conf, *ownership_challenge;
+};
+
+static const struct json_field add_fields[] = {
+	{"destination_conf", JSON_KIND_TEXT, offsetof(struct bucket_request, destination_conf),
+		.min = 1, .max = OWNERSHIP_DESTINATION_MAX, .required = true,
+		.help = "the full URI of the bucket"},
+};
+static const struct json_field validate_fields[] = {
+	{"destination_conf", JSON_KIND_TEXT, offsetof(struct bucket_request, destination_conf),
+		.min = 1, .max = OWNERSHIP_DESTINATION_MAX, .required = true,
+		.help = "the full URI of the bucket"},
+	{"ownership_challenge", JSON_KIND_LINES,
+		offsetof(struct bucket_request, ownership_challenge), .min = 1, .max = 1024,
+		.required = true, .help = "what the challenge in the bucket holds"},
+};
+static const struct json_shape add_shape = {
+	JSON_SHAPE_FIELDS(add_fields), .unknown_ignored = true, .null_is_absent = true};
+static const struct json_shape validate_shape = {
+	JSON_SHAPE_FIELDS(validate_fields), .unknown_ignored = true, .null_is_absent = true};
+
+int cloudflare_bucket_decode(const char *body, size_t len, bool validate,
+	struct cloudflare_bucket *bucket, struct err *err)
+{
+	json_t *document = json_parse(body, len, err);
+	struct bucket_request request = {0};
+	size_t end;
+	int rc;
+
+	memset(bucket, 0, sizeof(*bucket));
+	if (document == NULL)
+		return -EINVAL;
+	rc = json_decode(document, validate ? &validate_shape : &add_shape, &request, err);
+	if (rc == 0)
+		rc = cloudflare_destination_parse(
+			request.destination_conf, &bucket->destination, err);
+	if (rc == 0)
+		snprintf(bucket->conf, sizeof(bucket->conf), "%s", request.destination_conf);
+	if (rc == 0 && validate) {
+		/* Who pastes what a program printed pastes the end of the line, too. */
+		end = strlen(request.ownership_challenge);
+		while (end > 0 && isspace((unsigned char)request.ownership_challenge[end - 1]))
+			end--;
+		snprintf(bucket->challenge, sizeof(bucket->challenge), "%.*s", (int)end,
+			request.ownership_challenge);
+	}
+	json_decref(document);
+	return rc;
+}
+
 void cloudflare_spec(
 	const struct cloudflare_request *request, unsigned sample_n, struct session_spec *spec)
 {
@@ -173,7 +228,6 @@ void cloudflare_spec(
 	spec->limit_packets = request->packet_limit;
 	spec->limit_bytes = request->byte_limit;
 	spec->direction = DIRECTION_BOTH;
-	spec->output = OUTPUT_FILE;
 	spec->vendor = request->echo;
 	spec->sample_n = 1;
 	if (request->type == CLOUDFLARE_FULL)
@@ -459,6 +513,26 @@ json_t *cloudflare_pcap(const struct session_info *info, bool created)
 	else
 		simple_put(pcap, info);
 	return pcap;
+}
+
+json_t *cloudflare_ownership(const struct ownership *owned)
+{
+	char id[UUID_TEXT_SIZE], file[OWNERSHIP_FILENAME_SIZE];
+	char submitted[RFC3339_SIZE], validated[RFC3339_SIZE] = "";
+	json_t *json = json_object();
+
+	uuid_print_hex(&owned->id, id);
+	ownership_filename(owned, file);
+	rfc3339_print(owned->submitted_ns, 6, submitted);
+	if (owned->validated_ns != 0)
+		rfc3339_print(owned->validated_ns, 6, validated);
+	put(json, "id", json_string(id));
+	put(json, "status", json_string(ownership_status_name(owned->status)));
+	put(json, "submitted", json_string(submitted));
+	put(json, "validated", json_string(validated));
+	put(json, "destination_conf", json_text(owned->destination));
+	put(json, "filename", json_string(file));
+	return json;
 }
 
 char *cloudflare_stop_requested(const char *vendor, uint64_t now_ns)

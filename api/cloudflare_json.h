@@ -12,7 +12,9 @@
 
 #include "config/config.h"
 #include "config/json.h"
+#include "control/ownership.h"
 #include "control/session.h"
+#include "api/cloudflare_destination.h"
 
 #define CLOUDFLARE_FILTER_MAX     256
 #define CLOUDFLARE_SIMPLE_SNAPLEN 160
@@ -39,13 +41,15 @@ struct cloudflare_request {
 	double time_limit_s;
 	uint64_t packet_limit; /* 0 = none */
 	uint64_t byte_limit;
+	struct cloudflare_destination destination; /* of full, where captures are delivered */
 	char *echo; /* the members that are shown again, as JSON; the caller frees it */
 };
 
-/* Read a create request of account at the time now_ns. 0 or -EINVAL with err in the dialect's
- * names. */
+/* Read a create request of account at the time now_ns; where full captures go says what their
+ * destination_conf may be. 0 or -EINVAL with err in the dialect's names. */
 int cloudflare_create_decode(const char *body, size_t len, const struct config_account *account,
-	uint64_t now_ns, struct cloudflare_request *request, struct err *err);
+	enum config_deliver deliver, uint64_t now_ns, struct cloudflare_request *request,
+	struct err *err);
 
 /* What a decoded request asks of a session; ports, account and owner are the caller's. */
 void cloudflare_spec(
@@ -53,6 +57,18 @@ void cloudflare_spec(
 
 /* The PCAP object. created: as the answer to create shows it, "pending" whatever it is by now. */
 json_t *cloudflare_pcap(const struct session_info *info, bool created);
+
+/* A request to add a bucket (challenge NULL) or to validate one. */
+struct cloudflare_bucket {
+	char conf[OWNERSHIP_DESTINATION_MAX + 1]; /* as it came */
+	char challenge[OWNERSHIP_CHALLENGE_LEN +
+		       2]; /* without white space behind it; longer: cut */
+	struct cloudflare_destination destination;
+};
+int cloudflare_bucket_decode(const char *body, size_t len, bool validate,
+	struct cloudflare_bucket *bucket, struct err *err);
+
+json_t *cloudflare_ownership(const struct ownership *owned);
 
 /* simple or full: by what the session's vendor text says. */
 enum cloudflare_type cloudflare_type(const struct session_info *info);

@@ -417,9 +417,11 @@ static int api_check(struct reading *r, struct err *err)
 
 static int dialects_check(struct reading *r, struct err *err)
 {
-	if (r->config->cloudflare.deliver == CONFIG_DELIVER_LOCAL)
+	if (r->config->cloudflare.deliver == CONFIG_DELIVER_LOCAL || r->config->n_buckets > 0)
 		return 0;
-	err_set(err, EINVAL, "deliver", "this version uploads to no bucket, allowed: local");
+	err_set(err, EINVAL, "deliver",
+		"there is no [bucket NAME] to deliver to, allowed: local, or bucket with at least "
+		"one");
 	return rule_fail(r, "cloudflare", "deliver", 0, 0);
 }
 

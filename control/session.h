@@ -100,6 +100,8 @@ struct session_spec {
 	enum stream_encapsulation encapsulation;
 	const char *bucket; /* OUTPUT_S3: name of a [bucket] */
 	const char *prefix; /* OUTPUT_S3: of the key, behind the bucket's own; NULL or "" = none */
+	const char *object; /* OUTPUT_S3: its name, "{id}" stands for the id without hyphens; NULL =
+				 UUID.pcapng */
 	struct uuid replaces; /* deleted once this one has a packet; all zero = none */
 	/* Called when it runs, before it can take a packet: the place to watch it from. NULL: nothing. */
 	void (*begins)(struct session *session);

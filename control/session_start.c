@@ -32,7 +32,7 @@
 #define WIRE_BITS_MIN   (84 * 8) /* that the shortest frame takes on a wire */
 #define FILES_WAIT_S    5        /* a disk that has not made a few files by then does not answer */
 
-static int key_set(struct session *session);
+static int key_set(struct session *session, const char *object);
 static int start_stream(struct session *session, struct err *err);
 static bool filter_is_closed(const char *filter);
 static int filter_compile_all(struct session *session);
@@ -71,7 +71,8 @@ struct session *session_start_new(const struct session_spec *spec)
 		session_text_set(&session->filter, spec->filter) != 0 ||
 		session_text_set(&session->stream_address, spec->stream_address) != 0 ||
 		session_text_set(&session->bucket, spec->bucket) != 0 ||
-		session_text_set(&session->prefix, spec->prefix) != 0 || key_set(session) != 0 ||
+		session_text_set(&session->prefix, spec->prefix) != 0 ||
+		key_set(session, spec->object) != 0 ||
 		session_text_set(&session->vendor, spec->vendor) != 0) {
 		free(session->run);
 		session_free(session);
@@ -142,13 +143,20 @@ void session_start_begin(struct session *session)
 }
 
 /* The object's, which the id makes the only one of its name. */
-static int key_set(struct session *session)
+static int key_set(struct session *session, const char *object)
 {
 	const struct config_bucket *bucket = config_bucket_find(sessions.config, session->bucket);
-	char name[UUID_TEXT_SIZE + sizeof(UPLOAD_SUFFIX)], key[S3_KEY_MAX] = "";
+	const char *id_at = object != NULL ? strstr(object, "{id}") : NULL;
+	char id[UUID_TEXT_SIZE], name[SESSION_NAME_MAX], key[S3_KEY_MAX] = "";
 
-	uuid_print(&session->id, name);
-	strcat(name, UPLOAD_SUFFIX);
+	if (id_at != NULL) {
+		uuid_print_hex(&session->id, id);
+		snprintf(name, sizeof(name), "%.*s%s%s", (int)(id_at - object), object, id,
+			id_at + strlen("{id}"));
+	} else {
+		uuid_print(&session->id, id);
+		snprintf(name, sizeof(name), "%s" UPLOAD_SUFFIX, id);
+	}
 	if (bucket != NULL && s3_key(bucket, session->prefix, name, key) != 0)
 		return -ENAMETOOLONG;
 	return session_text_set(&session->key, key);

@@ -31,7 +31,8 @@
 #define DELAY_FIRST   500
 #define DELAY_MAX     (300U * 1000)
 #define DELAY_REFUSED (15U * 1000) /* a person has to do something first */
-#define DEBT_AGE_MIN  30           /* seconds */
+#define UUID_HEX_LEN  32
+#define DEBT_AGE_MIN  30 /* seconds */
 
 struct attempt {
 	struct upload *upload;
@@ -573,7 +574,7 @@ static bool debt_take(const struct config *config, int dir, const char *name)
 		upload.bucket = config_bucket_find(config, attempt.journal.plan.bucket);
 	if (upload.bucket != NULL && debt_pay(&attempt))
 		gone = !attempt.journal.plan.look_twice || time(NULL) - st.st_mtime >= DEBT_AGE_MIN;
-	else if (upload.bucket != NULL)
+	else if (upload.bucket != NULL && upload.answer.outcome != S3_CANCELED)
 		log_warning("the object of deleted capture %s is still in bucket %s: %s", name,
 			upload.bucket->name, upload.answer.text);
 	attempt_close(&attempt);
@@ -651,13 +652,14 @@ enum s3_outcome upload_abort(const struct config_bucket *bucket, const char *key
 	return answer->outcome;
 }
 
-/* ".../UUID.pcapng" */
+/* The id in the name of an object: ".../UUID.pcapng", or 32 digits somewhere in it. */
 static bool key_parse(const char *key, struct uuid *id)
 {
 	const char *slash = strrchr(key, '/'), *name = slash != NULL ? slash + 1 : key;
-	const size_t len = strlen(name);
 
-	return len == UUID_TEXT_SIZE - 1 + strlen(UPLOAD_SUFFIX) &&
-	       strcmp(name + UUID_TEXT_SIZE - 1, UPLOAD_SUFFIX) == 0 &&
-	       uuid_parse(name, UUID_TEXT_SIZE - 1, id);
+	for (size_t left = strlen(name); left >= UUID_HEX_LEN; left--, name++)
+		if (uuid_parse(name, UUID_HEX_LEN, id) ||
+			(left >= UUID_TEXT_SIZE - 1 && uuid_parse(name, UUID_TEXT_SIZE - 1, id)))
+			return true;
+	return false;
 }

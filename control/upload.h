@@ -19,7 +19,8 @@
 #include "control/s3.h"
 #include "control/uuid.h"
 
-#define UPLOAD_SUFFIX ".pcapng" /* an object's name is its capture's id and this */
+#define UPLOAD_SUFFIX \
+	".pcapng" /* an object's name is its capture's id and this, or as the spec says */
 
 /* One attempt. */
 struct upload {

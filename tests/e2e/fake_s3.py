@@ -48,14 +48,14 @@ Call = collections.namedtuple("Call", "op key part status at")
 
 
 class Object:
-    def __init__(self, data, etag, kind):
-        self.data, self.etag, self.kind = data, etag, kind
+    def __init__(self, data, etag, meta):
+        self.data, self.etag, self.meta = data, etag, meta
         self.sha256 = hashlib.sha256(data).hexdigest()
 
 
 class Upload:
-    def __init__(self, key, kind):
-        self.key, self.kind, self.parts = key, kind, {}
+    def __init__(self, key, meta):
+        self.key, self.meta, self.parts = key, meta, {}
 
 
 class Rule:
@@ -89,17 +89,18 @@ class Cut(Exception):
 
 
 class FakeS3:
-    def __init__(self, bucket="caps", key="AKFAKE", secret="SKFAKESECRET", region="us-east-1"):
-        self.bucket, self.key, self.secret, self.region = bucket, key, secret, region
+    def __init__(self, bucket="caps", key="AKFAKE", secret="SKFAKESECRET", port=0):
+        self.bucket, self.key, self.secret, self.region = bucket, key, secret, "us-east-1"
         self.keys = {key: secret}
         self.tokens = {}  # key: the session token that must come with it
         self.objects, self.uploads = {}, {}
         self.made = []  # (key, SHA-256) of each object that came to be, for ever
         self.calls, self.rules, self.bad_signatures = [], [], []
         self.sent_bytes = 0  # in endless bodies
+        self.conditional = True  # knows If-None-Match, as AWS does and older gateways do not
         self.lock = threading.RLock()
         self.serial = itertools.count(1)
-        self.server = _Server(("127.0.0.1", 0), _Handler)
+        self.server = _Server(("127.0.0.1", port), _Handler)
         self.server.fake = self
         self.port = self.server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
@@ -113,6 +114,8 @@ class FakeS3:
         self.close()
 
     def close(self):
+        if self.server.over:
+            return
         self.server.over = True
         self.server.shutdown()
         self.server.server_close()
@@ -168,7 +171,7 @@ class FakeS3:
 
     def do_create(self, key, query, headers, body):
         id = f"up~{next(self.serial):04d}/+x"  # must be encoded by who uses it
-        self.uploads[id] = Upload(key, headers.get("content-type"))
+        self.uploads[id] = Upload(key, _meta(headers))
         inner = f"<Bucket>{self.bucket}</Bucket><Key>{escape(key)}</Key><UploadId>{id}</UploadId>"
         return 200, {}, _xml("InitiateMultipartUploadResult", inner)
 
@@ -214,9 +217,10 @@ class FakeS3:
             pieces.append(data)
         if any(len(piece) < PART_MIN for piece in pieces[:-1]):
             raise Refusal(400, "EntityTooSmall")
+        self._only_new(key, headers)
         sums = b"".join(hashlib.md5(piece).digest() for piece in pieces)
         etag = f'"{hashlib.md5(sums).hexdigest()}-{len(pieces)}"'
-        self._keep(key, Object(b"".join(pieces), etag, upload.kind))
+        self._keep(key, Object(b"".join(pieces), etag, upload.meta))
         del self.uploads[query["uploadId"]]
         inner = f"<Bucket>{self.bucket}</Bucket><Key>{escape(key)}</Key><ETag>{escape(etag)}</ETag>"
         return 200, {}, _xml("CompleteMultipartUploadResult", inner)
@@ -227,8 +231,13 @@ class FakeS3:
         return 204, {}, b""
 
     def do_put(self, key, query, headers, body):
-        self._keep(key, Object(body, _etag(body), headers.get("content-type")))
+        self._only_new(key, headers)
+        self._keep(key, Object(body, _etag(body), _meta(headers)))
         return 200, {"ETag": _etag(body)}, b""
+
+    def _only_new(self, key, headers):
+        if self.conditional and headers.get("if-none-match") == "*" and key in self.objects:
+            raise Refusal(412, "PreconditionFailed")
 
     def _keep(self, key, object):
         self.objects[key] = object
@@ -238,7 +247,7 @@ class FakeS3:
         object = self.objects.get(key)
         if object is None:
             raise Refusal(404, "NoSuchKey")
-        data, status, more = object.data, 200, {"ETag": object.etag}
+        data, status, more = object.data, 200, {"ETag": object.etag, **object.meta}
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("range", ""))
         if span:
             first = int(span[1])
@@ -252,6 +261,10 @@ class FakeS3:
     def do_delete(self, key, query, headers, body):
         self.objects.pop(key, None)
         return 204, {}, b""
+
+
+def _meta(headers):
+    return {n: v for n, v in headers.items() if n.startswith("x-amz-meta-")}
 
 
 def _etag(body):

@@ -2,6 +2,8 @@
 # Copyright The Sluice authors
 """Exchanges of request and answer, judged in the end by a vendor's published description with ajv
 (oracle/judge.mjs). The descriptions, and patches with what they lack, are in tests/api/oracle."""
+import atexit
+import functools
 import json
 import re
 import shutil
@@ -35,6 +37,14 @@ def npm_install(source, place):
     return place
 
 
+@functools.lru_cache(maxsize=None)
+def npm_packages(source):
+    """The same, made once for all tests."""
+    place = harness.scratch("sluice-npm-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return npm_install(source, place / "packages")
+
+
 class Exchanges:
     def __init__(self, description, patch):
         self.description, self.patch = DESCRIPTIONS / description, DESCRIPTIONS / patch
@@ -51,11 +61,11 @@ class Exchanges:
             }
         )
 
-    def judge(self, place):
+    def judge(self, place=None):
         """All that was said fits the description; place is where the judge's packages go."""
         if not self.said:
             pytest.skip("nothing was asked: the tests before this one make the exchanges")
-        npm_install(HERE, place)
+        place = npm_install(HERE, place) if place else npm_packages(HERE)
         (place / "said.json").write_text(json.dumps(self.said), encoding="utf-8")
         done = harness.run(
             "node", "judge.mjs", self.description, self.patch, "said.json", cwd=place, check=False

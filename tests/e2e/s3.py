@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import hmac
 import http.client
+import os
 import re
 import urllib.parse
 import xml.etree.ElementTree
@@ -39,6 +40,15 @@ def signature(secret, region, method, path, query, headers, signed, stamp, diges
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
+def write_keys(path, key, secret, token=None):
+    """A credentials file as [bucket] wants it, put in its place at once."""
+    lines = {"access_key": key, "secret_key": secret, "session_token": token}
+    text = "".join(f"{name} = {value}\n" for name, value in lines.items() if value)
+    with open(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+        f.write(text)
+    os.rename(f"{path}.new", path)
+
+
 class Failed(AssertionError):
     def __init__(self, what, status, body):
         super().__init__(f"{what}: {status} {body[:500]!r}")
@@ -51,6 +61,20 @@ class Client:
     def __init__(self, host, port, bucket, key, secret, region="us-east-1"):
         self.host, self.port, self.bucket = host, port, bucket
         self.key, self.secret, self.region = key, secret, region
+
+    def section(self, place, **options):
+        """Options of a [bucket] that is this one; the file with its keys goes to place."""
+        path = os.path.join(place, f"keys-{self.bucket}-{self.port}")
+        write_keys(path, self.key, self.secret)
+        return {
+            "endpoint": f"http://{self.host}:{self.port}",
+            "insecure": "yes",
+            "allow": f"{self.host}/32",
+            "bucket": self.bucket,
+            "region": self.region,
+            "credentials": path,
+            **options,
+        }
 
     def ask(self, method, key="", query="", body=b"", want=(200, 204)):
         path = "/" + quote(f"{self.bucket}/{key}" if key else self.bucket, safe=SAFE + "/")

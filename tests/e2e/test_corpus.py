@@ -74,11 +74,18 @@ def daemon(module_dir):
                 "ports": "*",
                 "colo": "ord02",
             },
-            "cloudflare": {"enabled": "yes"},
+            "cloudflare": {"enabled": "yes", "deliver": "bucket"},
+            # Nobody is there: what is refused is refused before anybody is asked.
+            "bucket pcaps-bucket": {
+                "endpoint": "http://127.0.0.1:1",
+                "insecure": "yes",
+                "credentials": module_dir / "none",
+            },
             "citrix": {"enabled": "yes", "interfaces": "MGMT=tap0, 1/2=tap1"},
             "mist": {"enabled": "yes", "devices": "5c5b35000010=tap0, 5c5b35000011=tap1"},
         },
     ) as daemon:
+        daemon.allow("uploads in bucket pcaps-bucket cannot be listed")
         yield daemon
 
 

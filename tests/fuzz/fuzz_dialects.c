@@ -47,17 +47,44 @@ static void ports_check(const uint8_t *ports, unsigned n)
 		fuzz_check(ports[i] < config->n_ports);
 }
 
-static void cloudflare_try(const char *text, size_t size)
+/* What a destination has become can be part of a key without being encoded. */
+static void destination_check(const struct cloudflare_destination *destination)
+{
+	const char *directory = destination->directory;
+
+	fuzz_check(
+		destination->bucket[0] != '\0' && strpbrk(destination->bucket, "/@:#?%") == NULL);
+	fuzz_check(directory[0] != '/' && strpbrk(directory, "@:#?%\\") == NULL);
+	fuzz_check(strstr(directory, "//") == NULL && strcmp(directory, "..") != 0 &&
+		   strncmp(directory, "../", 3) != 0 && strstr(directory, "/../") == NULL);
+}
+
+static void bucket_try(const char *text, size_t size, bool validate)
+{
+	struct cloudflare_bucket bucket;
+	struct err err = {0};
+	int rc = cloudflare_bucket_decode(text, size, validate, &bucket, &err);
+
+	if (rc != 0)
+		refusal_check(rc, &err);
+	else
+		destination_check(&bucket.destination);
+}
+
+static void cloudflare_try(const char *text, size_t size, enum config_deliver deliver)
 {
 	struct cloudflare_request request = {0};
 	struct session_spec spec = {0};
 	struct err err = {0};
-	int rc = cloudflare_create_decode(text, size, &config->accounts[0], NOW_NS, &request, &err);
+	int rc = cloudflare_create_decode(
+		text, size, &config->accounts[0], deliver, NOW_NS, &request, &err);
 
 	if (rc != 0) {
 		refusal_check(rc, &err);
 		return;
 	}
+	if (deliver == CONFIG_DELIVER_BUCKET && request.type == CLOUDFLARE_FULL)
+		destination_check(&request.destination);
 	cloudflare_spec(&request, 100, &spec);
 	fuzz_check(spec.limit_ns != 0);
 	echo_check(request.echo);
@@ -141,7 +168,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text = fuzz_text(data + 1, size - 1);
 	switch (data[0] % 6) {
 	case 0:
-		cloudflare_try(text, size - 1);
+		cloudflare_try(text, size - 1, CONFIG_DELIVER_LOCAL);
+		cloudflare_try(text, size - 1, CONFIG_DELIVER_BUCKET);
+		bucket_try(text, size - 1, false);
+		bucket_try(text, size - 1, true);
 		break;
 	case 1:
 	case 2:

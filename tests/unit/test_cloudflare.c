@@ -30,7 +30,8 @@ static const struct config_account account = {.name = "default", .colo = "ord02"
 static int decode(const char *text, struct cloudflare_request *request, struct err *err)
 {
 	memset(err, 0, sizeof(*err));
-	return cloudflare_create_decode(text, strlen(text), &account, NOW_NS, request, err);
+	return cloudflare_create_decode(
+		text, strlen(text), &account, CONFIG_DELIVER_LOCAL, NOW_NS, request, err);
 }
 
 static void a_simple_request_becomes_a_spec(void **state)
@@ -423,6 +424,219 @@ static void fields_are_called_as_the_vendor_calls_them(void **state)
 	assert_string_equal(err.field, "engine.block_memory");
 }
 
+/* Three buckets: one for everybody, one for this account, one for another. */
+static const struct config places = {
+	.n_accounts = 2,
+	.accounts = {{.name = "default"}, {.name = "other"}},
+	.n_buckets = 3,
+	.buckets =
+		{
+			{.name = "pcaps-bucket",
+				.region = "us-east-1",
+				.accounts = {.n = 1, .item = {"*"}}},
+			{.name = "Mine.2_x",
+				.region = "eu-west-1",
+				.accounts = {.n = 2, .item = {"other", "default"}}},
+			{.name = "127.0.0.1",
+				.region = "us-east-1",
+				.accounts = {.n = 1, .item = {"other"}}},
+		},
+};
+
+static void destinations_are_taken_apart(void **state)
+{
+	static const struct {
+		const char *uri, *bucket, *directory, *region;
+	} cases[] = {
+		{"s3://pcaps-bucket?region=us-east-1", "pcaps-bucket", "", "us-east-1"},
+		{"s3://b", "b", "", ""},
+		{"s3://b/", "b", "", ""},
+		{"s3://b/?region=x", "b", "", "x"},
+		{"s3://b/dir/sub?region=x", "b", "dir/sub", "x"},
+		{"s3://b/dir/sub/", "b", "dir/sub", ""},
+		{"s3://Mine.2_x/a.b/...", "Mine.2_x", "a.b/...", ""},
+	};
+	struct cloudflare_destination destination;
+	struct err err;
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(cloudflare_destination_parse(cases[i].uri, &destination, &err), 0);
+		assert_string_equal(destination.bucket, cases[i].bucket);
+		assert_string_equal(destination.directory, cases[i].directory);
+		assert_string_equal(destination.region, cases[i].region);
+	}
+}
+
+static void destinations_that_mean_anything_else_are_refused(void **state)
+{
+	static const char *const uris[] = {
+		"",
+		"s3",
+		"s3:",
+		"s3:/b",
+		"s3://",
+		"s3:///dir",
+		"s3://?region=x",
+		"S3://b",
+		"gs://b",
+		"r2://b",
+		"file:///etc/passwd",
+		"gopher://h:70/_x",
+		"http://h/b",
+		"https://h/b",
+		"//b",
+		"b",
+		"/b",
+		" s3://b",
+		"s3://b ",
+		"s3://b\n",
+		"s3://user@b",
+		"s3://user:pw@b/d",
+		"s3://b:80",
+		"s3://b:80/d",
+		"s3://b:/d",
+		"s3://[::1]/d",
+		"s3://b#f",
+		"s3://b/d#f",
+		"s3://b?region=x#f",
+		"s3://b/%2e%2e/d",
+		"s3://b/a%2fb",
+		"s3://b//d",
+		"s3://b/d//e",
+		"s3://b/d//",
+		"s3://b//",
+		"s3://b/.",
+		"s3://b/..",
+		"s3://b/../d",
+		"s3://b/d/./e",
+		"s3://b/d/..",
+		"s3://b\\d",
+		"s3://b/d\\e",
+		"s3://b/d e",
+		"s3://b/d;e",
+		"s3://b/\xc3\xbc",
+		"s3://b/d\r\nX: y",
+		"s3://b?",
+		"s3://b?region",
+		"s3://b?region=",
+		"s3://b?region=x&region=y",
+		"s3://b?region=x&endpoint=http://169.254.169.254",
+		"s3://b?endpoint=x",
+		"s3://b?access-key-id=x",
+		"s3://b?Region=x",
+		"s3://b?region=x/y",
+		"s3://b?region=x%20",
+		"s3://b?region=x?region=y",
+		"s3://0x7f.1:9000",
+	};
+	struct cloudflare_destination destination;
+	char longest[1024];
+	struct err err;
+
+	for (unsigned i = 0; i < sizeof(uris) / sizeof(uris[0]); i++) {
+		assert_int_equal(
+			cloudflare_destination_parse(uris[i], &destination, &err), -EINVAL);
+		assert_string_equal(err.field, "destination_conf");
+		assert_non_null(strstr(err.text, "allowed: s3://BUCKET"));
+	}
+	for (size_t len = 60; len < sizeof(longest) - 1; len += 451) {
+		memset(longest, 'a', len + 1);
+		memcpy(longest, "s3://b/", 7);
+		longest[len] = '\0';
+		assert_int_equal(cloudflare_destination_parse(longest, &destination, &err),
+			len - 7 < CLOUDFLARE_DIRECTORY_SIZE ? 0 : -EINVAL);
+		memcpy(longest, "s3://bb", 7);
+		assert_int_equal(cloudflare_destination_parse(longest, &destination, &err),
+			len - 5 < CONFIG_NAME_MAX ? 0 : -EINVAL);
+	}
+}
+
+static void destinations_are_buckets_of_the_account(void **state)
+{
+	static const struct {
+		const char *uri, *account, *word; /* word: of the refusal */
+	} cases[] = {
+		{"s3://pcaps-bucket", "default", NULL},
+		{"s3://pcaps-bucket?region=us-east-1", "other", NULL},
+		{"s3://Mine.2_x/d?region=eu-west-1", "default", NULL},
+		{"s3://mine.2_x", "default", "allowed: pcaps-bucket, Mine.2_x"},
+		{"s3://pcaps-bucket?region=eu-west-1", "default", "allowed: us-east-1"},
+		{"s3://127.0.0.1", "default", "allowed: pcaps-bucket, Mine.2_x"},
+		{"s3://2130706433", "default", "no bucket"},
+		{"s3://0x7f000001", "other", "no bucket"},
+		{"s3://0177.0.0.1", "other", "no bucket"},
+		{"s3://localhost", "other", "allowed: pcaps-bucket, Mine.2_x, 127.0.0.1"},
+	};
+	struct cloudflare_destination destination;
+	struct err err;
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct config_bucket *bucket;
+
+		assert_int_equal(cloudflare_destination_parse(cases[i].uri, &destination, &err), 0);
+		bucket = cloudflare_destination_bucket(
+			&places, cases[i].account, &destination, &err);
+		if (cases[i].word == NULL) {
+			assert_non_null(bucket);
+			assert_string_equal(bucket->name, destination.bucket);
+			continue;
+		}
+		assert_null(bucket);
+		assert_string_equal(err.field, "destination_conf");
+		assert_non_null(strstr(err.text, cases[i].word));
+	}
+}
+
+static void requests_about_buckets_are_read(void **state)
+{
+	struct cloudflare_bucket bucket;
+	struct err err;
+
+#define READ(text, validate) cloudflare_bucket_decode(text, strlen(text), validate, &bucket, &err)
+	assert_int_equal(READ("{\"destination_conf\":\"s3://b/d\",\"x\":1}", false), 0);
+	assert_string_equal(bucket.conf, "s3://b/d");
+	assert_string_equal(bucket.destination.directory, "d");
+	assert_int_equal(READ("{\"destination_conf\":\"s3://b\",\"ownership_challenge\":\"abc "
+			      "\\n\"}",
+				 true),
+		0);
+	assert_string_equal(bucket.challenge, "abc");
+	assert_int_equal(READ("{}", false), -EINVAL);
+	assert_string_equal(err.field, "destination_conf");
+	assert_int_equal(READ("{\"destination_conf\":5}", false), -EINVAL);
+	assert_string_equal(err.field, "destination_conf");
+	assert_int_equal(READ("{\"destination_conf\":\"s3://b\"}", true), -EINVAL);
+	assert_string_equal(err.field, "ownership_challenge");
+	assert_int_equal(READ("[]", true), -EINVAL);
+	assert_int_equal(READ("", true), -EINVAL);
+#undef READ
+}
+
+static void an_ownership_shows_no_challenge(void **state)
+{
+	struct ownership owned = {.id = {{0x98, 0x83, 0x87, 0x4e}},
+		.destination = "s3://b",
+		.challenge = "secret",
+		.submitted_ns = NOW_NS};
+	json_t *json = cloudflare_ownership(&owned);
+	char *text = json_print(json);
+
+	assert_string_equal(text,
+		"{\"id\":\"9883874e000000000000000000000000\",\"status\":\"pending\","
+		"\"submitted\":\"2023-11-14T22:13:20.000000Z\",\"validated\":\"\","
+		"\"destination_conf\":\"s3://b\",\"filename\":"
+		"\"ownership-challenge-9883874e000000000000000000000000.txt\"}");
+	free(text);
+	json_decref(json);
+	owned.status = OWNERSHIP_success;
+	owned.validated_ns = NOW_NS + 1000000000;
+	json = cloudflare_ownership(&owned);
+	assert_string_equal(json_string_value(json_object_get(json, "validated")),
+		"2023-11-14T22:13:21.000000Z");
+	assert_string_equal(json_string_value(json_object_get(json, "status")), "success");
+	json_decref(json);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -439,6 +653,11 @@ int main(void)
 		cmocka_unit_test(a_stop_is_noted_once),
 		cmocka_unit_test(errors_are_envelopes),
 		cmocka_unit_test(fields_are_called_as_the_vendor_calls_them),
+		cmocka_unit_test(destinations_are_taken_apart),
+		cmocka_unit_test(destinations_that_mean_anything_else_are_refused),
+		cmocka_unit_test(destinations_are_buckets_of_the_account),
+		cmocka_unit_test(requests_about_buckets_are_read),
+		cmocka_unit_test(an_ownership_shows_no_challenge),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
