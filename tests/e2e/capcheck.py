@@ -8,11 +8,12 @@ contract forbids, however lenient other readers are. books() and port_books() su
 of every law that the counters must obey; each residual must be 0. claims() takes a file of numbered
 frames (frames.py) and says where a number is missing that no epb_dropcount at that place owns up to.
 
-  capcheck.py FILE [--capture CAPTURE.json] [--ports PORTS.json] [--cycle N] [--partial]
+  capcheck.py FILE [--capture CAPTURE.json] [--ports PORTS.json] [--object OBJECT] [--cycle N] [--partial]
 
 prints the residuals; exit 0 when all are 0, 1 when one is not, 2 when FILE is not what it must be.
 """
 import argparse
+import hashlib
 import json
 import mmap
 import os
@@ -327,6 +328,40 @@ def books(capture, file=None):
     return residuals
 
 
+def bucket_books(captures, objects, uploads, files):
+    """Residuals between captures with output s3 (as the API shows them), what a bucket holds and what
+    is on disk.
+
+    objects: {key: (size, SHA-256)}; uploads: unfinished multipart uploads; files: {capture id: (size,
+    SHA-256)} of local capture files, without those that are gone. A SHA-256 may be None: not looked at.
+    """
+    verified = {}
+    unproved = wrong = several = 0
+    for capture in captures:
+        upload = capture["upload"]
+        key = upload["url"].partition("://")[2].partition("/")[2]
+        file, object = files.get(capture["id"]), objects.get(key)
+        mine = [k for k in objects if capture["id"].replace("-", "") in k.replace("-", "")]
+        several += max(0, len(mine) - 1)
+        if upload["state"] == "verified":
+            verified[key] = capture
+            wrong += object is None or object[0] != capture["size_bytes"]
+            wrong += bool(object and file and not _same(object, file))
+        elif capture["state"] in ("complete", "failed") and capture["size_bytes"]:
+            unproved += file is None
+    return {
+        "U1 verified captures whose object is missing or differs": wrong,
+        "U1 objects beyond one of a capture": several,
+        "U1 objects of no verified capture": len(set(objects) - set(verified)),
+        "U1 unfinished multipart uploads": len(uploads),
+        "U2 local files gone before their object was verified": unproved,
+    }
+
+
+def _same(a, b):
+    return a[0] == b[0] and (None in (a[1], b[1]) or a[1] == b[1])
+
+
 def port_books(port):
     """Residuals of a port on a quiet wire."""
     c = port["counters"]
@@ -386,11 +421,19 @@ def claims(file, cycle=None, step=1, first=None):
     return complaints, last
 
 
+def _sum(path):
+    """(size, SHA-256) of a file."""
+    with open(path, "rb") as f:
+        digest = hashlib.file_digest(f, "sha256")
+        return f.tell(), digest.hexdigest()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file")
     parser.add_argument("--capture", help="the capture as GET /api/v1/captures/ID answers it")
     parser.add_argument("--ports", help="what GET /api/v1/ports answers")
+    parser.add_argument("--object", help="the capture's object, fetched from its bucket")
     parser.add_argument("--cycle", type=int, help="numbered frames that start over at this number")
     parser.add_argument("--partial", action="store_true", help="the file is not closed yet")
     args = parser.parse_args()
@@ -407,6 +450,8 @@ def main():
         with open(args.ports, encoding="utf-8") as f:
             for port in json.load(f)["ports"]:
                 residuals.update(port_books(port))
+    if args.object:
+        residuals["U1 object - file"] = int(_sum(args.object) != _sum(args.file))
     if args.cycle is not None:
         complaints, _ = claims(file, args.cycle or None)
         residuals["places where missing numbers are not claimed"] = len(complaints)

@@ -218,3 +218,38 @@ def test_port_books():
             counters[name] += 1
             assert any(capcheck.port_books(port).values()), name
             counters[name] -= 1
+
+
+KEY = "x/11111111-2222-3333-4444-555555555555.pcapng"
+ID = "11111111-2222-3333-4444-555555555555"
+
+
+def delivered(state="complete", upload="verified"):
+    return {
+        "id": ID,
+        "state": state,
+        "size_bytes": 7,
+        "upload": {"state": upload, "url": f"s3://caps/{KEY}"},
+    }
+
+
+BUCKETS = {  # what is there: captures, objects, uploads, files; and how many residuals are not 0
+    "all well": ([delivered()], {KEY: (7, "a")}, [], {ID: (7, "a")}, 0),
+    "file gone": ([delivered()], {KEY: (7, "a")}, [], {}, 0),
+    "still uploading": ([delivered("uploading", "sending")], {}, [], {ID: (7, "a")}, 0),
+    "given up": ([delivered("failed", "failed")], {}, [], {ID: (7, "a")}, 0),
+    "no object": ([delivered()], {}, [], {ID: (7, "a")}, 1),
+    "size": ([delivered()], {KEY: (6, "a")}, [], {}, 1),
+    "contents": ([delivered()], {KEY: (7, "b")}, [], {ID: (7, "a")}, 1),
+    "twice": ([delivered()], {KEY: (7, "a"), "y/" + KEY: (7, "a")}, [], {}, 2),
+    "nobody's": ([], {KEY: (7, "a")}, [], {}, 1),
+    "orphan": ([delivered()], {KEY: (7, "a")}, [("k", "u")], {}, 1),
+    "gone too early": ([delivered("failed", "failed")], {}, [], {}, 1),
+}
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_bucket(name):
+    *there, wrong = BUCKETS[name]
+    residuals = capcheck.bucket_books(*there)
+    assert sum(map(bool, residuals.values())) == wrong, residuals
