@@ -24,6 +24,7 @@
 #include "control/s3_credentials.h"
 #include "control/s3_xml.h"
 #include "control/secret.h"
+#include "engine/fault.h"
 
 #define CONNECT_TIMEOUT_MS 10000
 #define EXPECT_TIMEOUT_MS \
@@ -512,6 +513,8 @@ static CURLcode request_send(struct s3 *s3, const struct request *request, struc
 	curl_easy_setopt(s3->curl, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(s3->curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(s3->curl, CURLOPT_NOSIGNAL, 1L);
+	/* Whoever cancels does not wait for a name server that does not answer. */
+	curl_easy_setopt(s3->curl, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(s3->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(s3->curl, CURLOPT_USERAGENT, "sluice/" SLUICE_VERSION);
 	curl_easy_setopt(s3->curl, CURLOPT_AWS_SIGV4, sigv4);
@@ -847,6 +850,8 @@ static size_t on_read(char *out, size_t size, size_t n, void *arg)
 
 	if (len == 0)
 		return 0;
+	if (fault_fails(FAULT_s3_send))
+		return CURL_READFUNC_ABORT;
 	if (body->fd < 0)
 		memcpy(out, (const uint8_t *)body->data + reply->sent, len);
 	else if (file_read_at(body->fd, out, len, body->offset + reply->sent) != 0)
@@ -880,6 +885,8 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 	long status = 0;
 	char *longer;
 
+	if (fault_fails(FAULT_s3_recv))
+		return 0;
 	curl_easy_getinfo(reply->s3->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (have + len > (status < 300 ? request->answer_max : S3_BODY_MAX)) {
 		reply->too_much = true;
@@ -963,7 +970,7 @@ static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sock
 	struct s3 *s3 = arg;
 
 	s3->address_refused = s3_address_refused(&s3->bucket->allow, &address->addr);
-	if (s3->address_refused != NULL)
+	if (s3->address_refused != NULL || fault_fails(FAULT_s3_connect))
 		return CURL_SOCKET_BAD;
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }

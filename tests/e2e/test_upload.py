@@ -196,10 +196,30 @@ def test_local_file_goes_after_its_object_is_verified(uploading, fake):
     assert answer.status == 410 and done["upload"]["url"] in answer.json()["detail"]
     assert daemon.api.status()["storage"]["used_bytes"] == 0
     daemon.stop()
+    # Dead uploads: one of a capture that is known here, one that may be another host's.
+    stranger = "01234567-89ab-4def-8123-456789abcdef.pcapng"
+    for key in (f"{id}.pcapng", stranger):
+        fake.client().ask("POST", key, "uploads=")
     daemon.start()
     assert daemon.api.capture(id)["upload"] == done["upload"]
+    harness.until("ours is gone", lambda: len(fake.uploads) == 1)
+    assert [key for key, _ in fake.client().uploads()] == [stranger]
     daemon.api.delete(id)
     harness.until("the object is gone", lambda: not fake.objects)
+
+
+def test_given_up(uploading, fake):
+    """A bucket that stays away: the capture fails, says why, keeps its file and leaves nothing."""
+    daemon = uploading(fake.client(), 12000, give_up="1s")
+    daemon.allow(r"is not uploaded yet", r"is given up", r"cannot be listed", r"is still in")
+    fake.rule("part", part=2, times=None, status=503)
+    id = capture(daemon, 12000)
+    failed, file = daemon.settled(id, readers=False)
+    assert failed["state"] == "failed" and failed["upload"]["state"] == "failed"
+    assert failed["message"].startswith("upload_failed: the server failed (503")
+    assert failed["upload"]["local"] and len(file) == 12000
+    harness.until("the upload is aborted", lambda: not fake.uploads)
+    assert not fake.objects
 
 
 def test_delete_while_uploading(uploading, fake):
@@ -225,6 +245,29 @@ def test_delete_while_uploading(uploading, fake):
     harness.until("the debt is paid", lambda: not fake.objects and not fake.uploads)
 
 
+def in_core(pid, word):
+    """Whether a core dump of pid would show word: what is mapped and not marked "dd"."""
+    found = []
+    with open(f"/proc/{pid}/smaps", encoding="ascii") as maps, open(
+        f"/proc/{pid}/mem", "rb", buffering=0
+    ) as memory:
+        for line in maps:
+            fields = line.split()
+            if re.fullmatch(r"[0-9a-f]+-[0-9a-f]+", fields[0]):
+                first, last = (int(x, 16) for x in fields[0].split("-"))
+                readable, resident = fields[1].startswith("rw"), 0
+            elif fields[0] == "Rss:":
+                resident = int(fields[1])
+            elif fields[0] == "VmFlags:" and readable and resident and "dd" not in fields:
+                try:
+                    memory.seek(first)
+                    if word in memory.read(last - first):
+                        found.append(hex(first))
+                except (OSError, ValueError, OverflowError):
+                    continue
+    return found
+
+
 def test_credentials_are_read_anew(uploading, fake, dir):
     """Wrong ones, ones that others may read, then good ones: no restart is needed."""
     daemon = uploading(fake.client(), 100)
@@ -236,8 +279,14 @@ def test_credentials_are_read_anew(uploading, fake, dir):
     credentials(dir, fake.key, fake.secret, 0o644)
     daemon.api.wait(id, "it is refused", lambda c: "cannot be read" in c["upload"]["message"])
     assert "others may read" in daemon.log()
+    fake.rule("put", delay=1.0)
     credentials(dir, fake.key, fake.secret)
+    daemon.api.wait(id, "it is being sent", lambda c: c["upload"]["state"] == "sending")
+    harness.until("it is being answered", lambda: fake.count("head") > 2)
+    assert in_core(daemon.pid, f"{id}.pcapng".encode()), "what is there is found"
+    assert not in_core(daemon.pid, fake.secret.encode())
     check_object(daemon, fake.client(), id, 100)
+    assert not in_core(daemon.pid, fake.secret.encode())
     for text in (daemon.log(), str(daemon.api.captures())):
         assert fake.secret not in text and "CANARY" not in text and str(dir) not in str(refused)
 
