@@ -192,10 +192,15 @@ static void storage_put(FILE *out, const struct control_status *control)
 	fprintf(out, "sluice_storage_stalled_seconds_total %.3f\n",
 		(double)control->storage_stalled_ns / NS_PER_S);
 	value_put(out, "sluice_at_risk_packets", "gauge",
-		"Packets written and not yet durable: a power cut would lose them.",
+		"Packets accepted, not lost and not yet durable: a power cut would lose them.",
 		control->at_risk_packets);
 	value_put(
 		out, "sluice_at_risk_bytes", "gauge", "The same in bytes.", control->at_risk_bytes);
+	head_put(out, "sluice_at_risk_seconds", "gauge", "How long the oldest of them has been.");
+	fprintf(out, "sluice_at_risk_seconds %.3f\n", (double)control->at_risk_ns / 1e9);
+	value_put(out, "sluice_sync_failures_total", "counter",
+		"Captures that ended because the disk did not confirm what was written.",
+		control->sync_failures);
 }
 
 static void captures_put(FILE *out)

@@ -878,6 +878,7 @@ json_t *native_status(void)
 	put(json, "storage", storage);
 	put_count(risk, "packets", control.at_risk_packets);
 	put_count(risk, "bytes", control.at_risk_bytes);
+	put(risk, "seconds", json_number((double)(control.at_risk_ns / 1000000) / 1e3));
 	put(json, "at_risk", risk);
 	put(json, "bottleneck", text_or_null(control.bottleneck));
 	put(json, "bottleneck_since", time_or_null(control.bottleneck_since_ns));

@@ -44,10 +44,11 @@
 #define FDS_WANTED      16384
 #define HEADERS_SIZE    2048 /* of an answer, beside those that every answer has */
 
-/* What a connection may have unread in memory beside the body: a head and what is pipelined behind. */
+/* Pipelined behind a request that is being answered; more is not read until it is. */
 #define INPUT_MAX (2 * HTTP_HEAD_MAX)
 /* One TLS record a piece: progress shows by pieces, and a write that is tried again is the same. */
 #define TLS_PIECE (16 * 1024)
+#define HEAD_SIZE 512 /* what every answer has of headers, about */
 
 enum phase {
 	PHASE_NEW,
@@ -309,11 +310,15 @@ static const char *date_text(void)
 }
 
 /* The answer's status line and headers; "Connection" of a handler stands beside ours. */
-static void head_send(struct conn *conn, int status, const char *type, uint64_t length)
+static void head_send(
+	struct conn *conn, int status, const char *type, uint64_t length, size_t body_len)
 {
 	struct evbuffer *output = bufferevent_get_output(conn->bev);
 	const struct exchange *exchange = conn->exchange;
 
+	/* In one piece with a short body: one TLS record, one segment. */
+	evbuffer_expand(
+		output, HEAD_SIZE + exchange->headers_len + (body_len < TLS_PIECE ? body_len : 0));
 	evbuffer_add_printf(output, "HTTP/1.1 %d %s\r\nDate: %s\r\n%s", status,
 		server_phrase(status), date_text(), exchange->headers);
 	if (answer_header(exchange, "Cache-Control") == NULL)
@@ -343,22 +348,23 @@ static void conn_sent(struct conn *conn)
 void server_reply(
 	struct request *request, int status, const char *type, const void *body, size_t len)
 {
-	const bool bodyless = status == 204 || status == 304;
 	const bool head = request->method == METHOD_HEAD;
+	const size_t body_len = type != NULL && body != NULL && !head ? len : 0;
+	uint64_t told = type != NULL ? len : 0;
 	struct conn *conn;
+
+	/* HEAD without a type: how long the answer to GET would be is not known. */
+	if (status == 204 || status == 304 || (head && type == NULL))
+		told = SERVER_LENGTH_UNKNOWN;
 
 	answer_begin(request, status, false);
 	conn = request_detach(request);
 	if (conn == NULL)
 		return;
-	/* HEAD without a type: how long the answer to GET would be is not known. */
-	head_send(conn, status, type,
-		bodyless || (head && type == NULL) ? SERVER_LENGTH_UNKNOWN
-		: type != NULL                     ? len
-						   : 0);
-	if (type != NULL && body != NULL && !head &&
+	head_send(conn, status, type, told, body_len);
+	if (body_len > 0 &&
 		(fault_point(FAULT_http_write) != 0 ||
-			evbuffer_add(bufferevent_get_output(conn->bev), body, len) < 0)) {
+			evbuffer_add(bufferevent_get_output(conn->bev), body, body_len) < 0)) {
 		conn_end(conn);
 		return;
 	}
@@ -380,7 +386,7 @@ void server_stream_start(struct request *request, int status, const char *type, 
 	/* HTTP/1.0 has no chunks: the end of such a body is the end of the connection. */
 	if (conn->endless && !conn->chunked)
 		conn->keep = false;
-	head_send(conn, status, type, length);
+	head_send(conn, status, type, length, 0);
 	if (conn->endless && conn->eof)
 		event_active(conn->wake, EV_TIMEOUT, 0);
 }
@@ -733,7 +739,6 @@ static struct conn *conn_new(int fd, struct peer *peer)
 		return NULL;
 	}
 	conn->peer = peer;
-	bufferevent_setwatermark(conn->bev, EV_READ, 0, INPUT_MAX);
 	bufferevent_setcb(conn->bev, conn_read, conn_written, conn_event, conn);
 	LIST_INSERT_HEAD(&server.live, conn, entry);
 	server.n_live++;
@@ -918,6 +923,7 @@ static void conn_linger(struct conn *conn)
 		tls_goodbye(conn->bev);
 	shutdown(bufferevent_getfd(conn->bev), SHUT_WR);
 	conn_phase(conn, PHASE_LINGERING, LINGER_S);
+	bufferevent_enable(conn->bev, EV_READ);
 	evbuffer_drain(bufferevent_get_input(conn->bev), SIZE_MAX);
 }
 
@@ -935,6 +941,8 @@ static void conn_answered(struct conn *conn)
 		return;
 	}
 	conn_phase(conn, PHASE_IDLE, SERVER_IDLE_S);
+	if (!conn->eof)
+		bufferevent_enable(conn->bev, EV_READ);
 	if (evbuffer_get_length(input) > 0)
 		conn_read(conn->bev, conn);
 }
@@ -962,6 +970,8 @@ static void conn_read(struct bufferevent *bev, void *arg)
 		evbuffer_drain(bufferevent_get_input(bev), SIZE_MAX);
 		break;
 	default: /* pipelined: its turn comes when this answer has left */
+		if (evbuffer_get_length(bufferevent_get_input(bev)) > INPUT_MAX)
+			bufferevent_disable(bev, EV_READ);
 		break;
 	}
 }
@@ -1227,7 +1237,7 @@ static void options_answer(struct conn *conn)
 	exchange->headers_len = snprintf(exchange->headers, sizeof(exchange->headers),
 		"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
 	server.status.answers[2]++;
-	head_send(conn, 204, NULL, SERVER_LENGTH_UNKNOWN);
+	head_send(conn, 204, NULL, SERVER_LENGTH_UNKNOWN, 0);
 	conn_sent(conn);
 }
 

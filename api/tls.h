@@ -33,7 +33,10 @@ bool tls_enabled(void);
  */
 void tls_reload(void);
 
-/* A connection that waits for the client's handshake, around a socket that it owns; NULL: no memory. */
+/*
+ * A connection that waits for the client's handshake, around a socket that it owns; NULL: no memory. A high
+ * watermark of its input must not be reached: libevent 2.1 would forget what libssl holds.
+ */
 struct bufferevent *tls_accept(struct event_base *base, int fd);
 
 /* Say that nothing more comes, so that the peer can tell an end from a cut. */

@@ -17,6 +17,16 @@
 #include "engine/tap.h"
 
 #define AHEAD_BYTES_MIN (1ULL << 20) /* kept ahead of a lane that is idle */
+#define PROBES_MAX      16
+
+static uint64_t sync_failures;
+
+/* When so many packets had been accepted: as long as not all of them are durable or lost, they are at
+ * risk since then. */
+struct probe {
+	uint64_t at_ns;
+	uint64_t accepted;
+};
 
 struct capture {
 	struct uuid id;
@@ -46,10 +56,15 @@ struct capture {
 	unsigned n_bounds[STORE_LANES_MAX];
 	struct tap_bound (*bounds)[TAP_BOUNDS_MAX]; /* by lane: where packets begin, news */
 	bool sync;
+	bool suspect_known; /* what is to be closed tells of it */
 
-	/* the tend job's result */
+	/* the storage worker's own */
+	int suspect_rc; /* of the first sync that failed: none is believed any more */
+
+	/* the jobs' results */
 	int extend_rc;
 	int sync_rc;
+	bool all_synced;
 	uint64_t synced_packets;
 	struct store_state state;
 
@@ -61,6 +76,9 @@ struct capture {
 	uint64_t synced_ns;
 	uint64_t durable_packets;
 	uint64_t allocated_bytes;
+	int suspect; /* as suspect_rc */
+	unsigned n_probes;
+	struct probe probes[PROBES_MAX];
 };
 
 static void create_run(struct job *job);
@@ -72,6 +90,10 @@ static void books_take(struct capture *capture, const struct tap *tap);
 static void tend_run(struct job *job);
 static void index_tend(struct capture *capture);
 static int lanes_sync(struct capture *capture);
+static uint64_t settled_packets(const struct capture *capture);
+static void probe_add(struct capture *capture);
+static void probes_settle(struct capture *capture);
+static void suspect_note(struct capture *capture);
 static void tend_done(struct job *job);
 static void finish_run(struct job *job);
 static struct capture *capture_of(struct job *job);
@@ -151,7 +173,8 @@ void capture_tend(struct capture *capture, struct tap *tap, uint64_t sync_every_
 	capture->tap = tap;
 	marks_take(capture, tap);
 	capture->sync = capture->marked_ns - capture->synced_ns >= sync_every_ns &&
-			capture->durable_packets != capture->synced_packets;
+			capture->durable_packets != capture->synced_packets &&
+			capture->suspect == 0;
 	capture->tend = (struct job){.run = tend_run, .done = tend_done};
 	job_post(WORKER_STORAGE, &capture->tend);
 }
@@ -165,10 +188,24 @@ void capture_finish(struct capture *capture, const struct tap *tap, void *traile
 	capture->record = record;
 	capture->trailer = trailer;
 	capture->trailer_len = trailer_len;
+	capture->suspect_known = capture->suspect != 0;
 	capture->done = done;
 	capture->arg = arg;
 	capture->job = (struct job){.run = finish_run, .done = job_done};
 	job_post(WORKER_STORAGE, &capture->job);
+}
+
+void capture_finish_again(struct capture *capture, char *record)
+{
+	free(capture->record);
+	capture->record = record;
+	capture->suspect_known = capture->suspect != 0;
+	job_post(WORKER_STORAGE, &capture->job);
+}
+
+int capture_suspect(const struct capture *capture)
+{
+	return capture->suspect;
 }
 
 bool capture_merges(const struct capture *capture)
@@ -193,6 +230,16 @@ uint64_t capture_final_size(
 uint64_t capture_durable_packets(const struct capture *capture)
 {
 	return capture->durable_packets;
+}
+
+uint64_t capture_risk_ns(const struct capture *capture)
+{
+	return capture->n_probes != 0 ? clock_monotonic_ns() - capture->probes[0].at_ns : 0;
+}
+
+uint64_t capture_sync_failures(void)
+{
+	return sync_failures;
 }
 
 uint64_t capture_allocated_bytes(const struct capture *capture)
@@ -223,6 +270,13 @@ static void job_done(struct job *job)
 		capture->job = (struct job){.run = abandoned_run, .done = abandoned_done};
 		job_post(WORKER_STORAGE, &capture->job);
 		return;
+	}
+	suspect_note(capture);
+	if (capture->all_synced && capture->suspect == 0) {
+		capture->n_probes = 0;
+		capture->durable_packets = 0;
+		for (unsigned i = 0; i < capture->n_lanes; i++)
+			capture->durable_packets += capture->ends[i].written_packets;
 	}
 	memset(&capture->err, 0, sizeof(capture->err));
 	capture->done(capture->arg, &err);
@@ -293,6 +347,60 @@ static void books_take(struct capture *capture, const struct tap *tap)
 	}
 	capture->noted = before.offered == books->offered && before.accepted == books->accepted &&
 			 memcmp(before.dropped, books->dropped, sizeof(before.dropped)) == 0;
+	probe_add(capture);
+}
+
+/* Durable, or lost. */
+static uint64_t settled_packets(const struct capture *capture)
+{
+	uint64_t settled = capture->durable_packets;
+
+	for (unsigned i = 0; i < DROP_COUNT; i++)
+		settled += capture->books.dropped[i];
+	return settled;
+}
+
+/* Where the disk takes its time every second probe goes, but never the oldest. */
+static void probe_add(struct capture *capture)
+{
+	unsigned n;
+
+	probes_settle(capture);
+	n = capture->n_probes;
+	if (capture->books.accepted <= settled_packets(capture) ||
+		(n != 0 && capture->probes[n - 1].accepted == capture->books.accepted))
+		return;
+	if (capture->n_probes == PROBES_MAX) {
+		capture->n_probes = PROBES_MAX / 2;
+		for (unsigned i = 0; i < PROBES_MAX / 2; i++)
+			capture->probes[i] = capture->probes[2 * i];
+	}
+	capture->probes[capture->n_probes++] =
+		(struct probe){.at_ns = capture->marked_ns, .accepted = capture->books.accepted};
+}
+
+static void probes_settle(struct capture *capture)
+{
+	const uint64_t settled = settled_packets(capture);
+	unsigned n = 0;
+
+	while (n < capture->n_probes && capture->probes[n].accepted <= settled)
+		n++;
+	capture->n_probes -= n;
+	memmove(capture->probes, capture->probes + n, capture->n_probes * sizeof(struct probe));
+}
+
+/* The pages of a failed sync may be gone while the next one says that all is well. */
+static void suspect_note(struct capture *capture)
+{
+	char text[UUID_TEXT_SIZE];
+
+	if (capture->suspect != 0 || capture->suspect_rc == 0)
+		return;
+	capture->suspect = capture->suspect_rc;
+	sync_failures++;
+	uuid_print(&capture->id, text);
+	log_error("capture %s cannot be made durable: %s", text, strerror(-capture->suspect));
 }
 
 static void tend_run(struct job *job)
@@ -308,8 +416,11 @@ static void tend_run(struct job *job)
 			capture->extend_rc = rc;
 	}
 	index_tend(capture);
-	if (capture->sync)
-		capture->sync_rc = lanes_sync(capture);
+	if (!capture->sync)
+		return;
+	if (capture->suspect_rc == 0)
+		capture->suspect_rc = lanes_sync(capture);
+	capture->sync_rc = capture->suspect_rc;
 }
 
 /* It helps a recovery and is no promise: where it cannot be written, less can be rescued. */
@@ -365,6 +476,7 @@ static void tend_done(struct job *job)
 	capture->allocated_bytes = 0;
 	for (unsigned i = 0; i < capture->n_lanes; i++)
 		capture->allocated_bytes += capture->store.lanes[i].allocated_bytes;
+	suspect_note(capture);
 	if (capture->extend_rc == -ENOSPC || capture->extend_rc == -EDQUOT)
 		tap_end_raise(capture->tap, END_disk_full);
 	else if (capture->extend_rc != 0 || capture->sync_rc != 0)
@@ -372,6 +484,7 @@ static void tend_done(struct job *job)
 	if (capture->sync && capture->sync_rc == 0) {
 		capture->synced_ns = capture->marked_ns;
 		capture->durable_packets = capture->synced_packets;
+		probes_settle(capture);
 	}
 }
 
@@ -388,8 +501,18 @@ static void finish_run(struct job *job)
 		if (capture->store.lanes[i].spare)
 			spare_fill_used(bytes[i]);
 	}
+	/* An error that the kernel keeps for a descriptor is seen through no other. */
+	if (capture->suspect_rc == 0 && !capture->all_synced)
+		capture->suspect_rc = store_sync_all(&capture->store);
+	capture->all_synced = capture->suspect_rc == 0;
+	if (!capture->all_synced && !capture->suspect_known) {
+		capture->finish_rc = capture->suspect_rc;
+		err_set(&capture->err, -capture->suspect_rc, NULL, "it cannot be made durable: %s",
+			strerror(-capture->suspect_rc));
+		return;
+	}
 	rc = store_finish(&capture->store, bytes, packets, capture->trailer, capture->trailer_len,
-		capture->record, &size_bytes);
+		capture->record, &capture->suspect_rc, &size_bytes);
 	if (rc == 1) {
 		int prepared = merge_prepare(&capture->id, capture->trailer, capture->trailer_len);
 

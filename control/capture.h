@@ -46,17 +46,28 @@ void capture_tend(struct capture *capture, struct tap *tap, uint64_t sync_every_
 
 /*
  * The tap has drained: close the files. trailer and record are malloc'ed and become the capture's. done
- * gets err->code 0 and then capture_merges says whether a merge must follow.
+ * gets err->code 0 and then capture_merges says whether a merge must follow. After an error it may be
+ * tried once more, with a record that tells what is known by now.
  */
 void capture_finish(struct capture *capture, const struct tap *tap, void *trailer,
 	size_t trailer_len, char *record, capture_done *done, void *arg);
+void capture_finish_again(struct capture *capture, char *record);
 bool capture_merges(const struct capture *capture);
 /* What the closed file will have: known before it is closed. */
 uint64_t capture_final_size(
 	const struct capture *capture, const struct tap *tap, size_t trailer_len);
 
-/* Packets behind a successful fdatasync. */
+/*
+ * Packets behind a successful fdatasync. Once one has failed this stands still for ever: the kernel may
+ * have given up what it could not write, and a later sync would say that all is well.
+ */
 uint64_t capture_durable_packets(const struct capture *capture);
+/* -errno of the sync that failed, or 0. */
+int capture_suspect(const struct capture *capture);
+/* How long the oldest accepted packet has been waiting for that, to a tenth of a second; 0: none is. */
+uint64_t capture_risk_ns(const struct capture *capture);
+/* Captures of this process of which a sync failed. */
+uint64_t capture_sync_failures(void);
 /* Disk space that its files hold. */
 uint64_t capture_allocated_bytes(const struct capture *capture);
 

@@ -40,19 +40,25 @@
 #define TICK_MS      100
 #define STOP_WAIT_NS (40 * CLOCK_NS_PER_S) /* for a disk that does not answer; of the unit's 60 s */
 #define TICKS_SLOW   10 /* ticks between the things that are done once a second */
+#define TEND_MS_MIN  5
+#define TEND_SHARE   10 /* of the time in which what is accepted is to be durable */
 
 static struct {
 	struct event_base *base;
 	struct event *engine_event;
 	struct event *tick_event;
+	struct event *tend_event;
 	unsigned n_ticks;
 	uint64_t started_ns;
 	bool stopping;
 } control;
 
+static uint64_t max(uint64_t a, uint64_t b);
 static void risk_add(struct control_status *status, const struct ledger *ledger);
 static void engine_ready(evutil_socket_t fd, short what, void *arg);
 static void tick(evutil_socket_t fd, short what, void *arg);
+static void tend(evutil_socket_t fd, short what, void *arg);
+static unsigned tend_ms(const struct config *config);
 static void sessions_stop_all(void);
 static bool sessions_stopped(void);
 static bool sessions_idle(void);
@@ -60,6 +66,7 @@ static bool sessions_idle(void);
 int control_start(const struct config *config, struct event_base *base, struct err *err)
 {
 	const struct timeval every = {.tv_usec = TICK_MS * 1000};
+	const struct timeval tend_every = {.tv_usec = tend_ms(config) * 1000};
 	int rc;
 
 	control.base = base;
@@ -90,10 +97,13 @@ int control_start(const struct config *config, struct event_base *base, struct e
 	control.engine_event =
 		event_new(base, engine_event_fd(), EV_READ | EV_PERSIST, engine_ready, NULL);
 	control.tick_event = event_new(base, -1, EV_PERSIST, tick, NULL);
-	if (control.engine_event == NULL || control.tick_event == NULL)
+	control.tend_event = event_new(base, -1, EV_PERSIST, tend, NULL);
+	if (control.engine_event == NULL || control.tick_event == NULL ||
+		control.tend_event == NULL)
 		return err_set(err, ENOMEM, NULL, "no memory for the event loop");
 	event_add(control.engine_event, NULL);
 	event_add(control.tick_event, &every);
+	event_add(control.tend_event, &tend_every);
 	rc = session_load();
 	if (rc != 0)
 		return err_set(err, -rc, "storage.root", "cannot read %s: %s", config->storage.root,
@@ -121,6 +131,7 @@ int control_stop(void)
 			event_base_loop(control.base, EVLOOP_ONCE);
 		}
 		event_free(control.tick_event);
+		event_free(control.tend_event);
 		event_del(control.engine_event);
 	}
 	if (!job_drain(deadline_ns))
@@ -155,6 +166,7 @@ void control_status(struct control_status *status)
 		.explanation = bottleneck_text(),
 		.bottleneck_since_ns = bottleneck_since_ns(),
 		.load = load_get(),
+		.sync_failures = capture_sync_failures(),
 	};
 	admission_status(&status->admission);
 	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
@@ -163,9 +175,18 @@ void control_status(struct control_status *status)
 		if (session_state_closed(s->state))
 			continue;
 		session_info(s, &info);
-		if (session_output_is_file(info.output))
-			risk_add(status, &info.ledger);
+		if (!session_output_is_file(info.output))
+			continue;
+		risk_add(status, &info.ledger);
+		if (s->run != NULL && s->run->capture != NULL)
+			status->at_risk_ns =
+				max(status->at_risk_ns, capture_risk_ns(s->run->capture));
 	}
+}
+
+static uint64_t max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
 }
 
 /* Accepted and not yet behind a sync: written, or still in memory. Bytes are packets of mean length. */
@@ -190,7 +211,6 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 {
 	stall_tick();
 	device_refresh(session_ports_check);
-	session_tend();
 	if (++control.n_ticks % TICKS_SLOW != 0)
 		return;
 	load_sample();
@@ -201,6 +221,18 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	ownership_tick();
 	ceiling_tick(sessions_idle());
 	spare_fill_tick(sessions_idle());
+}
+
+static void tend(evutil_socket_t fd, short what, void *arg)
+{
+	session_tend();
+}
+
+static unsigned tend_ms(const struct config *config)
+{
+	const uint64_t share_ms = config->storage.durable_every_ms / TEND_SHARE;
+
+	return share_ms < TEND_MS_MIN ? TEND_MS_MIN : share_ms < TICK_MS ? share_ms : TICK_MS;
 }
 
 /* Nothing writes, and nothing is about to. An upload may wait for its bucket for days. */

@@ -25,8 +25,10 @@ struct control_status {
 	uint64_t storage_spare_bytes; /* of that: spares */
 	uint64_t storage_quota_bytes;
 	const struct ceiling *ceiling; /* NULL: not measured; until the loop's next turn */
-	uint64_t at_risk_packets;      /* written and not yet durable, all sessions */
+	uint64_t at_risk_packets;      /* accepted, not lost, not yet durable, all sessions */
 	uint64_t at_risk_bytes;
+	uint64_t at_risk_ns;               /* how long the oldest of them has been */
+	uint64_t sync_failures;            /* captures that were given up because of one */
 	uint64_t storage_stalled_since_ns; /* wall clock: it does not answer; 0 = it does */
 	uint64_t storage_stalls;           /* how often it did not */
 	uint64_t storage_stalled_ns;       /* how long, together; what goes on is not in it */

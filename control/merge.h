@@ -14,6 +14,7 @@
 
 #include <stdint.h>
 
+#include "config/config.h"
 #include "config/err.h"
 #include "control/uuid.h"
 #include "engine/ledger.h"
@@ -68,7 +69,16 @@ struct merge_recovery {
 	 * the rest is unknown, at least unknown and at most unknown_max.
 	 */
 	struct ledger ledger;
+	/* merge_count only: the interfaces' names */
+	unsigned n_ports;
+	char port_names[CONFIG_PORTS_MAX][CONFIG_NAME_MAX];
 };
 int merge_recover(const struct uuid *id, struct merge_recovery *recovery, struct err *err);
+
+/*
+ * Of a closed capture whose record is not to be believed: what its file says. -ENOENT: there is no file
+ * (any more); err->code EIO: it is damaged, what is before that was counted.
+ */
+int merge_count(const struct uuid *id, struct merge_recovery *recovery, struct err *err);
 
 #endif

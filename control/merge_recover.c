@@ -22,13 +22,11 @@
 #include "control/merge_plan.h"
 #include "engine/clock.h"
 
-#define WINDOW_SIZE       (4U << 20)
-#define QUIET_WAIT_US     50000
-#define QUIET_TRIES       1200 /* one minute */
-#define PAGE              4096U
-#define SECTOR            512U
-#define STATISTICS_HEAD   20U /* of a statistics block, before its options */
-#define PCAPNG_ISB_OSDROP 7U
+#define WINDOW_SIZE   (4U << 20)
+#define QUIET_WAIT_US 50000
+#define QUIET_TRIES   1200 /* one minute */
+#define PAGE          4096U
+#define SECTOR        512U
 
 struct count {
 	uint64_t packets;
@@ -372,29 +370,13 @@ static int lane_packets(struct recover *recover, struct scan *scan, struct scan_
 	return more < 0 ? more : rc;
 }
 
-/* What a statistics block says that we lost. */
-static uint64_t statistics_dropped(const struct scan_block *block)
-{
-	const uint8_t *at = block->data + STATISTICS_HEAD, *end = block->data + block->len - 4;
-	uint64_t dropped = 0;
-	uint16_t code, len;
-
-	for (; at + 4 <= end; at += 4 + pcapng_pad(len)) {
-		memcpy(&code, at, sizeof(code));
-		memcpy(&len, at + 2, sizeof(len));
-		if (code == PCAPNG_ISB_OSDROP && len == sizeof(dropped) && at + 12 <= end)
-			memcpy(&dropped, at + 4, sizeof(dropped));
-	}
-	return dropped;
-}
-
 /* A whole trailer that ends the file was made while the session closed: it knows more than we. */
 static int trailer_keep(struct recover *recover, struct scan *scan)
 {
 	struct merge_plan *plan = &recover->plan;
 	struct scan_block block;
 	uint32_t n = 0, len = 0;
-	uint64_t lost = 0;
+	uint64_t lost = 0, received;
 	int rc;
 
 	if (plan->n_gaps != 0)
@@ -402,7 +384,7 @@ static int trailer_keep(struct recover *recover, struct scan *scan)
 	while ((rc = scan_next(scan, &block)) == 1 && block.type == PCAPNG_ISB) {
 		if (len + block.len > sizeof(plan->trailer))
 			return 0;
-		lost += statistics_dropped(&block);
+		lost += scan_statistics(&block, &received);
 		memcpy(plan->trailer + len, block.data, block.len);
 		len += block.len;
 		n++;

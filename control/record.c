@@ -180,16 +180,21 @@ struct session *record_parse(const struct uuid *id, const char *text, struct err
 
 	if (session == NULL || json == NULL)
 		goto fail;
+	if (summed && !checksum_fits(text, len, id)) {
+		err_set(err, EINVAL, "checksum",
+			"the record's checksum does not fit: it is damaged, "
+			"or another capture's");
+		goto fail;
+	}
 	if (version < 1 || version > RECORD_VERSION) {
-		err_set(err, EINVAL, "version",
+		err_set(err, version > RECORD_VERSION ? ENOTSUP : EINVAL, "version",
 			"record version %lld is not known, only 1 to %d are", (long long)version,
 			RECORD_VERSION);
 		goto fail;
 	}
-	if (summed != (version > 1) || (summed && !checksum_fits(text, len, id))) {
-		err_set(err, EINVAL, "checksum",
-			"the record's checksum does not fit: it is damaged, "
-			"or another capture's");
+	if (summed != (version > 1)) {
+		err_set(err, EINVAL, "checksum", "the record of version %d has %s checksum",
+			(int)version, summed ? "a" : "no");
 		goto fail;
 	}
 	session->id = *id;

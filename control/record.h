@@ -18,7 +18,8 @@
 /* malloc'ed text, or NULL without memory. state and reason are what the record shall say. */
 char *record_print(const struct session *session, enum session_state state);
 
-/* A session with everything the record holds and no run. NULL with err. */
+/* A session with everything the record holds and no run. NULL with err; code ENOTSUP: of a version that
+ * is newer than ours. */
 struct session *record_parse(const struct uuid *id, const char *text, struct err *err);
 
 #endif

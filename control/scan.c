@@ -17,6 +17,10 @@
 #define BLOCK_NRB 4U
 #define BLOCK_SPB 3U
 
+#define STATISTICS_HEAD 20U /* of a statistics block, before its options */
+#define ISB_IFRECV      4U
+#define ISB_OSDROP      7U
+
 /* Shortest length of the block types that may stand in a file of ours, or that an editor leaves
  * there. */
 static const struct {
@@ -124,6 +128,27 @@ bool scan_packet(const struct scan_block *block, struct scan_packet *packet)
 	};
 	return options_drops(block->data + PCAPNG_EPB_HEAD + pcapng_pad(head.cap_len),
 		block->data + block->len - PCAPNG_EPB_TAIL, &packet->drops);
+}
+
+uint64_t scan_statistics(const struct scan_block *block, uint64_t *received)
+{
+	const uint8_t *at = block->data + STATISTICS_HEAD, *end = block->data + block->len - 4;
+	uint64_t value, dropped = 0;
+	uint16_t code, len;
+
+	*received = PCAPNG_UNKNOWN;
+	for (; at + 4 <= end; at += 4 + pcapng_pad(len)) {
+		memcpy(&code, at, sizeof(code));
+		memcpy(&len, at + 2, sizeof(len));
+		if (len != sizeof(value) || at + 4 + len > end)
+			continue;
+		memcpy(&value, at + 4, sizeof(value));
+		if (code == ISB_IFRECV)
+			*received = value;
+		else if (code == ISB_OSDROP)
+			dropped = value;
+	}
+	return dropped;
 }
 
 const char *scan_stop_name(enum scan_stop stop)

@@ -67,6 +67,10 @@ int scan_next(struct scan *scan, struct scan_block *block);
 /* Read a packet block that scan_next returned. False: its options are malformed. */
 bool scan_packet(const struct scan_block *block, struct scan_packet *packet);
 
+/* What a statistics block says that we lost; *received: how much came in, PCAPNG_UNKNOWN if it does not
+ * say. */
+uint64_t scan_statistics(const struct scan_block *block, uint64_t *received);
+
 /* The stamp alone: what a merge sorts by. */
 static inline uint64_t scan_stamp(const struct scan_block *block)
 {

@@ -502,6 +502,40 @@ static void delete_closed(struct session *session, const struct err *err, void *
 	session_job_delete(session, arg);
 }
 
+/* A closed capture's record was written for the file as it is. */
+static bool record_fits(const struct session *session)
+{
+	uint64_t size_bytes = 0, allocated_bytes;
+
+	if (session->output != OUTPUT_FILE || session->state == SESSION_deleted)
+		return true;
+	return store_size(&session->id, &size_bytes, &allocated_bytes) == 0 &&
+	       size_bytes == session->size_bytes;
+}
+
+/* A capture of which only the files are known. It is nobody's but the administrator's. */
+static void load_damaged(const struct uuid *id, bool open)
+{
+	struct session *session = calloc(1, sizeof(*session));
+
+	if (session == NULL || session_text_set(&session->account, "*") != 0)
+		abort();
+	session->id = *id;
+	session->record_bad = true;
+	session->sample_n = 1;
+	session->degraded.sample_n = 1;
+	session->snaplen_bytes = session->degraded.snaplen_bytes = TAP_SNAPLEN_MAX;
+	session->output = OUTPUT_FILE;
+	session->created_ns = clock_wall_ns();
+	table_add(session);
+	if (open && merge_pending(id) != 1) {
+		session->state = SESSION_converting;
+		session_job_recover(session);
+	} else {
+		session_job_count(session);
+	}
+}
+
 static int load_one(const struct uuid *id, bool open, const char *record, void *arg)
 {
 	struct err err = {.text = "there is no record"};
@@ -510,13 +544,25 @@ static int load_one(const struct uuid *id, bool open, const char *record, void *
 
 	if (record != NULL)
 		session = record_parse(id, record, &err);
-	if (session == NULL) {
-		uuid_print(id, text);
+	uuid_print(id, text);
+	if (session == NULL && err.code == ENOTSUP) {
 		log_warning("capture %s is left alone: %s", text, err.text);
+		return 0;
+	}
+	if (session == NULL) {
+		log_warning("capture %s is counted anew: %s", text, err.text);
+		load_damaged(id, open);
 		return 0;
 	}
 	table_add(session);
 	if (!open) {
+		if (!record_fits(session)) {
+			log_warning(
+				"capture %s is counted anew: its record is not that of its file",
+				text);
+			session_job_count(session);
+			return 0;
+		}
 		if (!session_state_closed(session->state))
 			session->state = session_closed_state(session);
 		session_upload_load(session);

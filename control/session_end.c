@@ -33,6 +33,8 @@ static void drained_finish(struct session *session);
 static void refresh_work(struct job *job);
 static void *trailer_make(struct session *session, size_t *len);
 static void files_finished(void *arg, const struct err *err);
+static void files_finish_again(struct session *session, const struct err *err);
+static void suspect_tell(struct session *session);
 static void tap_unplugged(struct publish_wait *wait);
 static void port_released(struct device_wait *wait, const struct err *err);
 
@@ -124,7 +126,10 @@ static void drained_finish(struct session *session)
 		run->finished = true;
 	} else {
 		trailer = trailer_make(session, &trailer_len);
-		session->ledger.durable = session->ledger.written;
+		suspect_tell(session);
+		session->ledger.durable = capture_suspect(run->capture) == 0
+						  ? session->ledger.written
+						  : capture_durable_packets(run->capture);
 		session->size_bytes = capture_final_size(run->capture, run->tap, trailer_len);
 		capture_finish(run->capture, run->tap, trailer, trailer_len,
 			record_print(session, session_closed_state(session)), files_finished,
@@ -178,6 +183,10 @@ static void files_finished(void *arg, const struct err *err)
 	struct session *session = arg;
 	struct session_run *run = session->run;
 
+	if (err->code != 0 && !run->finish_again) {
+		files_finish_again(session, err);
+		return;
+	}
 	run->finished = true;
 	run->finish_rc = -err->code;
 	if (err->code != 0) {
@@ -186,6 +195,36 @@ static void files_finished(void *arg, const struct err *err)
 		session->ledger.durable = capture_durable_packets(run->capture);
 	}
 	session_end_check(session);
+}
+
+/* What failed for a moment must not cost a file; what a failed sync leaves is closed and never believed. */
+static void files_finish_again(struct session *session, const struct err *err)
+{
+	struct session_run *run = session->run;
+
+	run->finish_again = true;
+	session_event_add(session, "its file could not be closed at once: %s", err->text);
+	suspect_tell(session);
+	session->ledger.durable = capture_durable_packets(run->capture);
+	capture_finish_again(run->capture, record_print(session, session_end_state(session)));
+}
+
+static void suspect_tell(struct session *session)
+{
+	const int suspect = capture_suspect(session->run->capture);
+	char text[224];
+
+	if (suspect == 0)
+		return;
+	if (session_end_state(session) == SESSION_complete)
+		session->reason = END_io_error;
+	if (session->message != NULL)
+		return;
+	snprintf(text, sizeof(text),
+		"the disk did not confirm what was written (%s): packets behind the durable mark "
+		"may be lost in a power cut, or be lost already",
+		strerror(-suspect));
+	session_message_set(session, text);
 }
 
 /* No lcore can see the tap any more. */

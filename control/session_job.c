@@ -44,6 +44,9 @@ static void merge_done(struct job *job);
 static void recover_work(struct job *job);
 static void recover_done(struct job *job);
 static void recovery_take(struct session *session, const struct session_job *work);
+static void count_work(struct job *job);
+static void count_done(struct job *job);
+static void count_take(struct session *session, const struct session_job *work);
 static struct session_job *job_make(
 	struct session *session, void (*run)(struct job *job), void (*done)(struct job *job));
 static void job_end(struct session_job *work);
@@ -143,6 +146,83 @@ static void recover_work(struct job *job)
 	struct session_job *work = (struct session_job *)job;
 
 	work->rc = merge_recover(&work->id, &work->recovery, &work->err);
+	if (work->rc == 0 && work->session->record_bad)
+		work->rc = store_record_aside(&work->id);
+}
+
+void session_job_count(struct session *session)
+{
+	struct session_job *work = job_make(session, count_work, count_done);
+
+	session->queued = true;
+	session->state = SESSION_converting;
+	job_post(WORKER_BULK, &work->job);
+}
+
+static void count_work(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+
+	__atomic_store_n(&work->session->queued, false, __ATOMIC_RELAXED);
+	work->rc = work->session->record_bad ? store_record_aside(&work->id) : 0;
+	if (work->rc == 0 && merge_pending(&work->id) == 1)
+		work->rc = merge_run(&work->id, NULL, &work->size_bytes);
+	if (work->rc == 0)
+		work->rc = merge_count(&work->id, &work->recovery, &work->err);
+}
+
+static void count_done(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+	struct session *session = work->session;
+	enum session_state state = SESSION_failed;
+
+	if (work->rc == -ECANCELED) {
+		job_end(work);
+		return;
+	}
+	session->size_bytes = 0;
+	if (work->rc == -ENOENT && !session->record_bad) {
+		/* Killed while its file was removed to make room. */
+		state = SESSION_deleted;
+	} else if (work->rc == -ENOENT) {
+		session->reason = END_recovered;
+		session_message_set(session, "its record was damaged, and its file is gone");
+		state = SESSION_deleted;
+	} else if (work->rc != 0) {
+		log_error("capture %s cannot be counted: %s", session_id_text(session),
+			strerror(-work->rc));
+		session->reason = END_io_error;
+		session_message_set(session, "its record was damaged, and its file cannot be read");
+	} else {
+		count_take(session, work);
+	}
+	session_state_set(session, state);
+	session_job_record(session, NULL, NULL);
+	session_waiters_tell(&session->closed, session, &no_error);
+	job_end(work);
+}
+
+/* All that is known is what the file says. */
+static void count_take(struct session *session, const struct session_job *work)
+{
+	const struct merge_recovery *recovery = &work->recovery;
+
+	session->reason = END_recovered;
+	session->ledger = recovery->ledger;
+	session->size_bytes = recovery->size_bytes;
+	if (recovery->first_ns != 0) {
+		session->started_ns = recovery->first_ns;
+		session->ended_ns = recovery->last_ns;
+	}
+	if (session->n_ports == 0) {
+		session->n_ports = recovery->n_ports;
+		memcpy(session->port_names, recovery->port_names, sizeof(session->port_names));
+	}
+	session_message_set(session,
+		work->err.code != 0 ? work->err.text
+				    : "its record was damaged: these are the counts of its "
+				      "file, all losses as no_block");
 }
 
 static void recover_done(struct job *job)
@@ -183,6 +263,10 @@ static void recovery_take(struct session *session, const struct session_job *wor
 	session->size_bytes = recovery->size_bytes;
 	if (work->err.code != 0)
 		session_message_set(session, work->err.text);
+	else if (session->record_bad)
+		session_message_set(session, "the daemon died while this capture ran, and its "
+					     "record was damaged; it was recovered to its last "
+					     "whole packet");
 	else
 		session_message_set(session, "the daemon died while this capture ran; "
 					     "it was recovered to its last whole packet");

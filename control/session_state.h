@@ -47,11 +47,12 @@ struct session_run {
 	bool start_pending; /* the publication that start_wait waits for is under way */
 	struct publish_wait remove_wait;
 	struct job refresh;
-	struct tap *tap; /* NULL before it is made and after its grace period */
-	bool ending;     /* taken out of the rx_set's live taps */
-	bool removing;   /* drained, on its way out of the rx_set */
-	bool unplugged;  /* out of the rx_set, ports released */
-	bool finished;   /* files closed or handed to a merge */
+	struct tap *tap;   /* NULL before it is made and after its grace period */
+	bool ending;       /* taken out of the rx_set's live taps */
+	bool removing;     /* drained, on its way out of the rx_set */
+	bool unplugged;    /* out of the rx_set, ports released */
+	bool finished;     /* files closed or handed to a merge */
+	bool finish_again; /* closing them failed once */
 	int finish_rc;
 	struct capture *capture;               /* NULL but for output file */
 	struct event *files_event;             /* the files are to be there by then */
@@ -115,6 +116,7 @@ struct session {
 	bool queued;          /* converting, and the bulk worker is at something else */
 	bool expiring;
 	bool expire_failed; /* and is not tried again */
+	bool record_bad;    /* what was there could not be believed */
 	bool record_stale;  /* changed while a merge or an expiry held a record of its own */
 	unsigned n_jobs;    /* that hold a pointer to the session; it is freed when none does */
 	bool orphan;        /* its start failed: the last job frees it */
@@ -185,6 +187,8 @@ void session_run_free(struct session_run *run);
  * dead daemon left, write the record, delete a closed session. */
 void session_job_merge(struct session *session, char *record);
 void session_job_recover(struct session *session);
+/* Its record is not to be believed: finish its merge, if there is one, and take the counts of its file. */
+void session_job_count(struct session *session);
 void session_job_record(struct session *session, session_done *done, void *arg);
 void session_job_delete(struct session *session, struct session_waiter *waiter);
 

@@ -38,6 +38,7 @@
 #define COPY_MAX     (64ULL << 20) /* a capture up to here is copied off its spare */
 #define COPY         "copy.pcapng"
 #define RECORD       "record"
+#define RECORD_BAD   "record.bad"
 #define STATE        "state"
 #define DIR_FLAGS    (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 #define DIR_NAME_MAX (UUID_TEXT_SIZE + 5) /* UUID.open */
@@ -64,7 +65,10 @@ static int capture_build(struct store_capture *capture, const char *name, uint64
 	const void *header, uint64_t header_len, const char *record);
 static int capture_appear(const char *name, const char *open_name);
 static int lane_grow(struct store_lane *lane, uint64_t want_bytes);
-static int lane_cut(int dir, const char *name, uint64_t len_bytes);
+static int lane_seal(int dir, const char *name, uint64_t len_bytes, const void *trailer,
+	uint64_t trailer_len, int *suspect_rc);
+static int lane_cut(int dir, const char *name, uint64_t len_bytes, int *suspect_rc);
+static int fd_sync(int fd, int *suspect_rc);
 static int lane_copy(int dir, const char *name, uint64_t len_bytes);
 static int entry_unlink(int dir, const char *name);
 static int entry_expire(int dir, const char *name, void *arg);
@@ -152,6 +156,18 @@ int store_sync(struct store_lane *lane)
 	return fdatasync(lane->fd) != 0 ? -errno : 0;
 }
 
+int store_sync_all(struct store_capture *capture)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < capture->n_lanes; i++) {
+		int lane_rc = store_sync(&capture->lanes[i]);
+
+		rc = rc != 0 ? rc : lane_rc;
+	}
+	return rc;
+}
+
 int store_record_write(const struct uuid *id, const char *record)
 {
 	/* One at a time: two that replace the same file would rename each other's. */
@@ -169,6 +185,22 @@ int store_record_write(const struct uuid *id, const char *record)
 	pthread_mutex_lock(&lock);
 	rc = file_replace(dir, RECORD, record, strlen(record));
 	pthread_mutex_unlock(&lock);
+	close(dir);
+	return rc;
+}
+
+int store_record_aside(const struct uuid *id)
+{
+	int dir = store_dir_open(id, true), rc = 0;
+
+	if (dir == -ENOENT)
+		dir = store_dir_open(id, false);
+	if (dir < 0)
+		return dir;
+	if (renameat(dir, RECORD, dir, RECORD_BAD) != 0 && errno != ENOENT)
+		rc = -errno;
+	if (rc == 0)
+		rc = dir_sync(dir);
 	close(dir);
 	return rc;
 }
@@ -238,17 +270,22 @@ void store_books_read(int dir, const struct uuid *id, struct store_books *books)
 }
 
 static int finish_one(struct store_capture *capture, unsigned lane, uint64_t len_bytes,
-	const void *trailer, uint64_t trailer_len, const char *record, uint64_t *size_bytes)
+	const void *trailer, uint64_t trailer_len, const char *record, int *suspect_rc,
+	uint64_t *size_bytes)
 {
 	char name[STORE_NAME_SIZE];
-	int rc;
+	int rc = 0;
 
 	/* The cut gives back what was allocated ahead: on a full disk the record needs that. */
 	store_lane_name(lane, name);
-	if (capture->lanes[lane].spare && len_bytes <= COPY_MAX &&
-		lane_copy(capture->dir, name, len_bytes) == 0)
-		snprintf(name, sizeof(name), COPY);
-	rc = store_seal(capture->dir, name, len_bytes, trailer, trailer_len);
+	if (faccessat(capture->dir, STORE_CAPTURE, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		snprintf(name, sizeof(name), STORE_CAPTURE);
+	} else {
+		if (capture->lanes[lane].spare && len_bytes <= COPY_MAX &&
+			lane_copy(capture->dir, name, len_bytes) == 0)
+			snprintf(name, sizeof(name), COPY);
+		rc = lane_seal(capture->dir, name, len_bytes, trailer, trailer_len, suspect_rc);
+	}
 	if (rc == 0 && record != NULL)
 		rc = file_replace(capture->dir, RECORD, record, strlen(record));
 	if (rc == 0)
@@ -256,15 +293,24 @@ static int finish_one(struct store_capture *capture, unsigned lane, uint64_t len
 	return rc;
 }
 
-static int finish_several(
-	struct store_capture *capture, const uint64_t *lane_bytes, const char *record)
+/* All was done but the last step, which has to last. */
+static int finish_published(const struct uuid *id, uint64_t *size_bytes)
+{
+	uint64_t allocated_bytes;
+	int rc = store_size(id, size_bytes, &allocated_bytes);
+
+	return rc != 0 ? rc : dir_sync(store.captures);
+}
+
+static int finish_several(struct store_capture *capture, const uint64_t *lane_bytes,
+	const char *record, int *suspect_rc)
 {
 	char name[STORE_NAME_SIZE];
 	int rc = 0;
 
 	for (unsigned i = 0; i < capture->n_lanes && rc == 0; i++) {
 		store_lane_name(i, name);
-		rc = lane_cut(capture->dir, name, lane_bytes[i]);
+		rc = lane_cut(capture->dir, name, lane_bytes[i], suspect_rc);
 	}
 	if (rc == 0 && record != NULL)
 		rc = file_replace(capture->dir, RECORD, record, strlen(record));
@@ -273,25 +319,29 @@ static int finish_several(
 
 int store_finish(struct store_capture *capture, const uint64_t *lane_bytes,
 	const uint64_t *lane_packets, const void *trailer, uint64_t trailer_len, const char *record,
-	uint64_t *size_bytes)
+	int *suspect_rc, uint64_t *size_bytes)
 {
 	unsigned n = 0, only = 0;
-	int rc = 0;
+	int rc;
 
 	for (unsigned i = 0; i < capture->n_lanes; i++) {
-		/* An error that the kernel keeps for this descriptor is seen through no other. */
-		if (rc == 0)
-			rc = store_sync(&capture->lanes[i]);
 		/* Closed, a file may become a spare. */
 		store_lane_close(&capture->lanes[i]);
 		if (lane_packets[i] != 0 && n++ == 0)
 			only = i;
 	}
-	if (rc == 0 && n > 1)
-		rc = finish_several(capture, lane_bytes, record);
-	else if (rc == 0)
-		rc = finish_one(
-			capture, only, lane_bytes[only], trailer, trailer_len, record, size_bytes);
+	if (capture->dir < 0) {
+		capture->dir = store_dir_open(&capture->id, true);
+		if (capture->dir == -ENOENT)
+			return finish_published(&capture->id, size_bytes);
+	}
+	if (capture->dir < 0)
+		rc = capture->dir;
+	else if (n > 1)
+		rc = finish_several(capture, lane_bytes, record, suspect_rc);
+	else
+		rc = finish_one(capture, only, lane_bytes[only], trailer, trailer_len, record,
+			suspect_rc, size_bytes);
 	store_release(capture);
 	return rc;
 }
@@ -498,6 +548,14 @@ void store_lane_close(struct store_lane *lane)
 int store_seal(
 	int dir, const char *name, uint64_t len_bytes, const void *trailer, uint64_t trailer_len)
 {
+	int suspect_rc = 0;
+
+	return lane_seal(dir, name, len_bytes, trailer, trailer_len, &suspect_rc);
+}
+
+static int lane_seal(int dir, const char *name, uint64_t len_bytes, const void *trailer,
+	uint64_t trailer_len, int *suspect_rc)
+{
 	int fd, rc;
 
 	fd = openat(dir, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -508,15 +566,17 @@ int store_seal(
 		trailer_len = 0; /* at least the end of the last packet is the end of the file */
 	if (ftruncate(fd, len_bytes + trailer_len) != 0 && rc == 0)
 		rc = -errno;
-	if (fdatasync(fd) != 0 && rc == 0)
-		rc = -errno;
+	if (rc == 0)
+		rc = fd_sync(fd, suspect_rc);
+	else
+		fdatasync(fd);
 	close(fd);
 	return rc;
 }
 
 int store_publish(const struct uuid *id, int dir, const char *name, uint64_t *size_bytes)
 {
-	static const char *const keep[] = {RECORD, STORE_CAPTURE, NULL};
+	static const char *const keep[] = {RECORD, RECORD_BAD, STORE_CAPTURE, NULL};
 	char open_name[DIR_NAME_MAX], closed_name[DIR_NAME_MAX];
 	struct stat st;
 	int rc;
@@ -806,17 +866,25 @@ static int lane_grow(struct store_lane *lane, uint64_t want_bytes)
 	return 0;
 }
 
-static int lane_cut(int dir, const char *name, uint64_t len_bytes)
+static int lane_cut(int dir, const char *name, uint64_t len_bytes, int *suspect_rc)
 {
-	int fd, rc = 0;
+	int fd, rc;
 
 	fd = openat(dir, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, len_bytes) != 0 || fdatasync(fd) != 0)
-		rc = -errno;
+	rc = ftruncate(fd, len_bytes) != 0 ? -errno : fd_sync(fd, suspect_rc);
 	close(fd);
 	return rc;
+}
+
+/* The first failure is told, and none after it: then nothing is believed. */
+static int fd_sync(int fd, int *suspect_rc)
+{
+	if (fdatasync(fd) == 0 || *suspect_rc != 0)
+		return 0;
+	*suspect_rc = -errno;
+	return *suspect_rc;
 }
 
 /* The first len_bytes of dir/name as dir/COPY, not durable yet; on failure there is none. */

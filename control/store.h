@@ -74,12 +74,16 @@ void store_release(struct store_capture *capture);
  */
 int store_extend(struct store_lane *lane, uint64_t want_bytes);
 
-/* fdatasync one lane. 0 or -errno; after a failure the lane must be treated as suspect for ever. */
+/* fdatasync one lane, or all. 0 or -errno; after a failure the lane must be treated as suspect for ever. */
 int store_sync(struct store_lane *lane);
+int store_sync_all(struct store_capture *capture);
 
 /* Replace the record (write new, fsync, rename, fsync directory). Works on UUID.open and UUID;
  * -ENOENT: there is neither. */
 int store_record_write(const struct uuid *id, const char *record);
+
+/* What is there is no record that can be believed: keep it as record.bad. 0, also if there is none. */
+int store_record_aside(const struct uuid *id);
 
 /*
  * What the session's counters said at one moment, and what bounds what came after it. On disk: drops by
@@ -127,18 +131,21 @@ int store_state_read(int dir, const struct uuid *id, struct store_state *state);
 void store_books_read(int dir, const struct uuid *id, struct store_books *books);
 
 /*
- * Close a capture whose lanes have settled. lane_bytes[k] = end of lane k's last whole packet;
+ * Close a capture whose lanes have settled and were synced. *suspect_rc is 0, or what a sync failed with:
+ * then no other is believed, and what cannot be made durable is closed all the same. A first failure
+ * here is put there and returned. lane_bytes[k] = end of lane k's last whole packet;
  * lane_packets[k]. At most one lane with packets: append trailer (statistics blocks), cut to the
  * byte, fdatasync, rename to capture.pcapng, remove the other lanes, write record, rename the
  * directory, fsync its parent; *size_bytes = the file's size; returns 0. Little that was written onto a
  * spare is copied to a file of its own, and the spare is a spare again. More than one: cut and
  * fdatasync each, keep UUID.open, return 1: merge_prepare and merge_run must follow. -errno:
  * failed, what can be read stays readable in UUID.open. The record is durable before capture.pcapng
- * has its name; NULL keeps the one that is there. Closes the capture's descriptors in each case.
+ * has its name; NULL keeps the one that is there. Closes the capture's descriptors in each case. May be
+ * called again after a failure, and goes on where it stopped.
  */
 int store_finish(struct store_capture *capture, const uint64_t *lane_bytes,
 	const uint64_t *lane_packets, const void *trailer, uint64_t trailer_len, const char *record,
-	uint64_t *size_bytes);
+	int *suspect_rc, uint64_t *size_bytes);
 
 /* Move to trash/ (one rename) and remove, or keep as a spare what makes a good one; true progress even
  * if killed between. 0, -ENOENT or -errno. */

@@ -65,7 +65,7 @@ int engine_start(const struct config *config, struct err *err)
 	/* The measurement of the storage comes after sandbox_enter. */
 	if (config->engine.sandbox && config->storage.measure != CONFIG_MEASURE_NO)
 		sink_uring_keep(true);
-	rc = rx_start(&config->engine.rx_cpus, err);
+	rc = rx_start(&config->engine.rx_cpus, config->storage.durable_every_ms, err);
 	if (rc == 0)
 		return 0;
 fail:

@@ -28,14 +28,19 @@
 #include "engine/rcu.h"
 #include "engine/rx_set.h"
 
-#define FLUSH_EVERY_NS   250000000ULL
-#define LANES_WAIT_MS    100  /* sleep no longer than this while lanes may hold unflushed bytes */
-#define NAP_AFTER_ROUNDS 1000 /* empty ones, before an idle device port is napped on */
-#define NAP_NS           100000
-#define NAP_PPS_MAX      (PORT_BURST_MAX * (CLOCK_NS_PER_S / NAP_NS)) /* a nap is one burst at most */
-#define RX_NICE          (-20)
-#define PREFETCH_LANE    8 /* lanes ahead */
-#define PREFETCH_BLOCK   4
+#define FLUSH_MS_MAX 250
+#define FLUSH_MS_MIN 5
+#define FLUSH_SHARE  4 /* of the time in which what is accepted is to be durable */
+
+/* Sleep no longer while lanes may hold unflushed bytes. */
+#define LANES_WAIT_MS_MAX 100
+#define LANES_WAIT_SHARE  10
+#define NAP_AFTER_ROUNDS  1000 /* empty ones, before an idle device port is napped on */
+#define NAP_NS            100000
+#define NAP_PPS_MAX       (PORT_BURST_MAX * (CLOCK_NS_PER_S / NAP_NS)) /* a nap is one burst at most */
+#define RX_NICE           (-20)
+#define PREFETCH_LANE     8 /* lanes ahead */
+#define PREFETCH_BLOCK    4
 
 /* A round that took long. An entry may be read while it is replaced: it then shows one gap's begin with
  * another's length, which nobody acts on. */
@@ -51,6 +56,7 @@ struct rx {
 	unsigned cpu;
 	int kick; /* eventfd */
 	uint64_t flush_every_tsc;
+	unsigned lanes_wait_ms;
 	uint64_t gap_min_tsc;
 
 	/* the lcore's own */
@@ -82,6 +88,7 @@ static struct rx rxs[CONFIG_CPUS_MAX];
 static unsigned n_rxs;
 static atomic_bool stopping;
 
+static unsigned clamp(uint64_t ms, unsigned max_ms);
 static uint64_t gap_ns(uint64_t cycles);
 static int rx_main(void *arg);
 static void view_enter(struct rx *rx, const struct rx_view *view);
@@ -99,7 +106,7 @@ static void round_count(struct rx *rx, unsigned n, uint64_t began_tsc);
 static void gap_note(struct rx *rx, uint64_t began_tsc, uint64_t cycles);
 static void idle_wait(struct rx *rx);
 
-int rx_start(const struct config_cpus *cpus, struct err *err)
+int rx_start(const struct config_cpus *cpus, uint64_t durable_every_ms, struct err *err)
 {
 	int rc;
 
@@ -111,7 +118,9 @@ int rx_start(const struct config_cpus *cpus, struct err *err)
 		rx->index = i;
 		rx->lcore = i + 1;
 		rx->cpu = cpus->cpu[i];
-		rx->flush_every_tsc = clock_tsc_hz() * FLUSH_EVERY_NS / CLOCK_NS_PER_S;
+		rx->flush_every_tsc =
+			clock_tsc_hz() / 1000 * clamp(durable_every_ms / FLUSH_SHARE, FLUSH_MS_MAX);
+		rx->lanes_wait_ms = clamp(durable_every_ms / LANES_WAIT_SHARE, LANES_WAIT_MS_MAX);
 		rx->gap_min_tsc = clock_tsc_hz() * ENGINE_GAP_MIN_US / 1000000;
 		rx->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		rc = rx->kick >= 0 ? 0 : -errno;
@@ -175,6 +184,11 @@ void rx_status(unsigned index, struct engine_lcore *status)
 	status->polls = COUNTER_READ(rx->polls);
 	status->polls_full = COUNTER_READ(rx->polls_full);
 	status->tid = __atomic_load_n(&rx->tid, __ATOMIC_RELAXED);
+}
+
+static unsigned clamp(uint64_t ms, unsigned max_ms)
+{
+	return ms < FLUSH_MS_MIN ? FLUSH_MS_MIN : ms > max_ms ? max_ms : (unsigned)ms;
 }
 
 static uint64_t gap_ns(uint64_t cycles)
@@ -426,7 +440,7 @@ static void idle_wait(struct rx *rx)
 {
 	const bool lanes = rx->view != NULL && rx->view->n_lanes != 0;
 	const struct timespec nap = {.tv_nsec = NAP_NS};
-	const struct timespec wait = {.tv_nsec = LANES_WAIT_MS * 1000000L};
+	const struct timespec wait = {.tv_nsec = rx->lanes_wait_ms * 1000000L};
 	eventfd_t value;
 
 	if (rx->spins && !rx->paced && (lanes || rx->n_empty_rounds < NAP_AFTER_ROUNDS)) {

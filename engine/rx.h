@@ -13,7 +13,7 @@
 struct engine_lcore;
 
 /* Main thread, after rx_set_assign: one lcore per configured CPU, EAL lcore ids 1, 2, ... */
-int rx_start(const struct config_cpus *cpus, struct err *err);
+int rx_start(const struct config_cpus *cpus, uint64_t durable_every_ms, struct err *err);
 /* Main thread: returns when every lcore has left its loop. */
 void rx_stop(void);
 

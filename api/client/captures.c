@@ -138,7 +138,7 @@ static int list_page(
 static int list_run(struct client *client, const void *options, unsigned n_words, char **words)
 {
 	static const char *const titles[] = {"ID", "STATE", "NAME", "PORTS", "STARTED", ">PACKETS",
-		">DROPPED", ">SIZE", "FILTER"};
+		">DURABLE", ">DROPPED", ">SIZE", "FILTER"};
 	const struct list_options *list = options;
 	char cursor[256] = "";
 	struct table table;
@@ -193,6 +193,7 @@ static void list_row(struct table *table, const json_t *capture)
 	table_cell(table, text_joined(ports, sizeof(ports), json_object_get(capture, "ports")));
 	table_cell(table, text_time(text, json_object_get(capture, "started_at")));
 	table_cell(table, text_si(text, text_number(ledger, "written"), ""));
+	table_cell(table, text_si(text, text_number(ledger, "durable"), ""));
 	table_cell(table, text_si(text, text_dropped(ledger), ""));
 	table_cell(table, text_si(text, text_number(capture, "size_bytes"), "B"));
 	snprintf(filter, sizeof(filter), "%s", text_string(capture, "filter"));
@@ -392,11 +393,12 @@ static void watch_line(const json_t *capture)
 {
 	const json_t *ledger = json_object_get(capture, "ledger");
 
-	printf("%s offered %" PRIu64 " accepted %" PRIu64 " written %" PRIu64 " in_flight %" PRIu64
-	       " dropped %" PRIu64 "\n",
+	printf("%s offered %" PRIu64 " accepted %" PRIu64 " written %" PRIu64 " durable %" PRIu64
+	       " in_flight %" PRIu64 " dropped %" PRIu64 "\n",
 		text_string(capture, "state"), text_number(ledger, "offered"),
 		text_number(ledger, "accepted"), text_number(ledger, "written"),
-		text_number(ledger, "in_flight"), text_dropped(ledger));
+		text_number(ledger, "durable"), text_number(ledger, "in_flight"),
+		text_dropped(ledger));
 	fflush(stdout);
 }
 

@@ -125,8 +125,10 @@ static void status_print(const json_t *status)
 		text_si(b, text_number(storage, "quota_bytes"), "B"),
 		text_si(c, text_number(storage, "size_bytes"), "B"));
 	ceiling_print(json_object_get(storage, "ceiling"));
-	printf("at risk     %s packets, %s\n", text_digits(a, text_number(risk, "packets")),
-		text_si(b, text_number(risk, "bytes"), "B"));
+	printf("at risk     %s packets, %s, for %.1f s\n",
+		text_digits(a, text_number(risk, "packets")),
+		text_si(b, text_number(risk, "bytes"), "B"),
+		json_number_value(json_object_get(risk, "seconds")));
 	resources_print(status);
 }
 

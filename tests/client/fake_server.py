@@ -199,7 +199,7 @@ class Fake:
                     "measured_at": "2023-11-14T22:13:20.000000000Z",
                 },
             },
-            "at_risk": {"packets": 0, "bytes": 0}, "bottleneck": "disk",
+            "at_risk": {"packets": 0, "bytes": 0, "seconds": 0.3}, "bottleneck": "disk",
             "bottleneck_since": "2026-11-20T23:47:08.000000000Z",
             "explanation": "9 packets a second found no free block",
             "admission": {"overload": "degrade", "ceiling_bytes_per_second": 1_200_000_000,

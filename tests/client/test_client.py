@@ -293,8 +293,8 @@ def test_list_aligns_and_follows_the_cursor(fake, sluice):
         fake.add({"name": f"n{i}"}, ledger=fake_server.ledger(written=1234567, dropped={"quota": 2}))
     lines = sluice("list", "-n", 2, "--all").stdout.decode().splitlines()
     assert len(lines) == 6
-    assert lines[0].split() == "ID STATE NAME PORTS STARTED PACKETS DROPPED SIZE FILTER".split()
-    assert lines[1].split()[1:] == ["running", "n4", "tap0", "2026-11-20", "22:00:00", "1.23", "M", "2", "0", "B"]
+    assert lines[0].split() == "ID STATE NAME PORTS STARTED PACKETS DURABLE DROPPED SIZE FILTER".split()
+    assert lines[1].split()[1:] == ["running", "n4", "tap0", "2026-11-20", "22:00:00", "1.23", "M", "0", "2", "0", "B"]
     assert {line.index("running") for line in lines[1:]} == {lines[0].index("STATE")}
     assert len(sluice("list", "-n", 2).stdout.splitlines()) == 3
     assert len(json.loads(sluice("list", "--json").stdout)["captures"]) == 5
@@ -345,8 +345,8 @@ def test_change(fake, sluice):
 def test_watch_ends_with_the_capture(fake, sluice):
     capture = fake.add({"limits": {"seconds": 1}})
     lines = sluice("watch", capture["id"]).stdout.decode().splitlines()
-    assert lines[0] == "running offered 50 accepted 30 written 20 in_flight 10 dropped 0"
-    assert lines[-1] == "complete offered 100 accepted 60 written 60 in_flight 0 dropped 0"
+    assert lines[0] == "running offered 50 accepted 30 written 20 durable 0 in_flight 10 dropped 0"
+    assert lines[-1] == "complete offered 100 accepted 60 written 60 durable 60 in_flight 0 dropped 0"
 
 
 def test_download(fake, sluice, tmp_path):

@@ -246,7 +246,8 @@ class Daemon:
         self.ca = tls.path if tls else None
         self.api = Api(self.http, tls=tls.context() if tls else None)
 
-    def start(self, preexec=None):
+    def launch(self, preexec=None):
+        """Without waiting until it answers."""
         self.root.mkdir(parents=True, exist_ok=True)
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
@@ -260,6 +261,9 @@ class Daemon:
             env={**os.environ, **self.env},
         )
         log.close()
+
+    def start(self, preexec=None):
+        self.launch(preexec)
         until("the daemon answers /healthz", self._healthy, 30)
         self.api.token = (self.root / "admin.token").read_text(encoding="ascii").strip()
         return self

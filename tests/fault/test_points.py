@@ -85,6 +85,7 @@ def test_a_rule_counts_on_beside_others(faulty, faults, source):
 
 def test_a_stall_lasts_as_long_as_its_rule(faulty, faults, source):
     daemon = faulty({"tap0": harness.replay(source)})
+    daemon.allow("the storage does not answer")
     faults.set("fsync: always -> stall")
     with pytest.raises(TimeoutError):
         daemon.api.request("POST", "/api/v1/captures", {"ports": ["tap0"]}, timeout=0.7)

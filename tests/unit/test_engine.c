@@ -56,6 +56,7 @@ static int group_start(void **state)
 	cpus_choose();
 	config.engine.hugepages = CONFIG_HUGEPAGES_NO;
 	config.engine.block_memory_bytes = 64 << 20;
+	config.storage.durable_every_ms = 1000;
 	config.n_ports = 1;
 	strcpy(generator->name, "generator");
 	snprintf(generator->device, sizeof(generator->device), "net_null0,size=%d", FRAME_LEN);

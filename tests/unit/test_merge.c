@@ -198,7 +198,7 @@ static void lanes_finish(void)
 	}
 	lanes_save(NULL);
 	assert_int_equal(store_finish(&capture, bytes, packets, trailer, trailer_len,
-				 "{\"state\":\"converting\"}", &size),
+				 "{\"state\":\"converting\"}", &(int){0}, &size),
 		1);
 	assert_false(merge_pending(&id));
 	assert_int_equal(merge_prepare(&id, trailer, trailer_len), 0);
@@ -990,7 +990,8 @@ static bool do_finish(void)
 {
 	uint64_t bytes[1] = {lanes[0].len}, packets[1] = {lanes[0].packets}, size;
 
-	return store_finish(&capture, bytes, packets, trailer, trailer_len, "{}", &size) == 0;
+	return store_finish(
+		       &capture, bytes, packets, trailer, trailer_len, "{}", &(int){0}, &size) == 0;
 }
 
 /* A close that was killed at any point: either the trailer that it wrote, or one of our own. */

@@ -40,6 +40,9 @@ static struct session *session_full(uint64_t first)
 		&session->degraded.since_ns,
 		&session->degraded.snaplen_bytes,
 		&session->degraded.sample_n,
+		&session->upload.attempts,
+		&session->upload.total_bytes,
+		&session->upload.verified_ns,
 		&session->created_ns,
 		&session->started_ns,
 		&session->ended_ns,
@@ -81,6 +84,12 @@ static struct session *session_full(uint64_t first)
 	session->direction = DIRECTION_OUT;
 	session->output = OUTPUT_STREAM;
 	session->stream_address = strdup("2001:db8::1");
+	session->bucket = strdup("evidence");
+	session->prefix = strdup("a/\xc3\xa9");
+	session->key = strdup("p/a/\xc3\xa9/x.pcapng");
+	session->upload.message = strdup("the server is overloaded (503, SlowDown)");
+	session->upload.state = UPLOAD_waiting;
+	session->upload.local_gone = true;
 	session->replaces = (struct uuid){{9, 8, 7, 6, 5, 4, 0x43, 2, 0x81}};
 	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		*numbers[i] = first + i;
@@ -108,6 +117,10 @@ static void session_equal(struct session *a, struct session *b)
 	text_equal(&a->notes, &b->notes);
 	text_equal(&a->account, &b->account);
 	text_equal(&a->owner, &b->owner);
+	text_equal(&a->bucket, &b->bucket);
+	text_equal(&a->prefix, &b->prefix);
+	text_equal(&a->key, &b->key);
+	text_equal(&a->upload.message, &b->upload.message);
 	text_equal(&a->filter, &b->filter);
 	text_equal(&a->vendor, &b->vendor);
 	text_equal(&a->message, &b->message);
@@ -222,7 +235,13 @@ static void refused(char *text, const char *field)
 
 static void other_versions_are_refused(void **state)
 {
-	refused(record_with("version", json_integer(RECORD_VERSION + 1)), "version");
+	struct err err = {0};
+	char *text;
+
+	text = record_with("version", json_integer(RECORD_VERSION + 1));
+	assert_null(record_parse(&id, text, &err));
+	assert_int_equal(err.code, ENOTSUP);
+	free(text);
 	refused(record_with("version", json_integer(0)), "version");
 	refused(record_with("version", json_string("1")), "version");
 	refused(record_with("version", NULL), "version");

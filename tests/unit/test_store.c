@@ -258,7 +258,7 @@ static void one_lane_is_closed_without_rewriting(void **state)
 	assert_true(create_lanes(3));
 	bytes[1] = write_packets(1, 1000, 1700000000000000000, 1000);
 	assert_int_equal(store_finish(&capture, bytes, packets, trailer, trailer_len,
-				 "{\"state\":\"complete\"}", &size),
+				 "{\"state\":\"complete\"}", &(int){0}, &size),
 		0);
 	assert_int_equal(size, bytes[1] + trailer_len);
 	assert_int_equal(capture.dir, -1);
@@ -286,8 +286,9 @@ static void no_packets_make_an_empty_capture(void **state)
 	uint64_t bytes[2] = {header_len, header_len}, packets[2] = {0, 0}, size = 0;
 
 	assert_true(create_lanes(2));
-	assert_int_equal(
-		store_finish(&capture, bytes, packets, trailer, trailer_len, NULL, &size), 0);
+	assert_int_equal(store_finish(&capture, bytes, packets, trailer, trailer_len, NULL,
+				 &(int){0}, &size),
+		0);
 	assert_int_equal(size, header_len + trailer_len);
 	assert_int_equal(entries("captures/" ID), 2);
 }
@@ -300,8 +301,9 @@ static void several_lanes_wait_for_a_merge(void **state)
 	assert_true(create_lanes(2));
 	bytes[0] = write_packets(0, 10, 1000, 2);
 	bytes[1] = write_packets(1, 20, 1001, 2);
-	assert_int_equal(
-		store_finish(&capture, bytes, packets, trailer, trailer_len, "{}", &size), 1);
+	assert_int_equal(store_finish(&capture, bytes, packets, trailer, trailer_len, "{}",
+				 &(int){0}, &size),
+		1);
 	free(get(true, 0, &len));
 	assert_int_equal(len, bytes[0]);
 	free(get(true, 1, &len));
@@ -343,8 +345,9 @@ static void delete_and_expire(void **state)
 	assert_int_equal(store_size(&other, &size, &allocated), -ENOENT);
 	assert_true(create_lanes(1));
 	bytes[0] = write_packets(0, 100, 1, 1);
-	assert_int_equal(
-		store_finish(&capture, bytes, packets, trailer, trailer_len, "{}", &size), 0);
+	assert_int_equal(store_finish(&capture, bytes, packets, trailer, trailer_len, "{}",
+				 &(int){0}, &size),
+		0);
 	assert_int_equal(store_expire(&id), 0);
 	assert_int_equal(entries("captures/" ID), 1);
 	assert_true(there("captures/" ID "/record"));
@@ -405,8 +408,9 @@ static void all_captures_are_listed(void **state)
 	assert_int_equal(seen.n_records, 2);
 	assert_true(create_lanes(1));
 	bytes[0] = header_len;
-	assert_int_equal(
-		store_finish(&capture, bytes, packets, trailer, trailer_len, NULL, &size), 0);
+	assert_int_equal(store_finish(&capture, bytes, packets, trailer, trailer_len, NULL,
+				 &(int){0}, &size),
+		0);
 	assert_int_equal(store_each(see, &seen), 7);
 }
 
@@ -439,8 +443,9 @@ static void links_lead_nowhere(void **state)
 		"ln -s ../../../precious lane0.pcapng",
 		scratch, root);
 	assert_int_equal(system(line), 0);
-	assert_int_equal(
-		store_finish(&capture, bytes, packets, trailer, trailer_len, NULL, &size), -ELOOP);
+	assert_int_equal(store_finish(&capture, bytes, packets, trailer, trailer_len, NULL,
+				 &(int){0}, &size),
+		-ELOOP);
 	snprintf(line, sizeof(line), "grep -qx precious '%s/precious'", scratch);
 	assert_int_equal(system(line), 0);
 }
@@ -527,8 +532,8 @@ static bool do_finish(void)
 {
 	uint64_t packets[2] = {500, 0}, size;
 
-	return store_finish(&capture, finish_bytes, packets, trailer, trailer_len, "done", &size) ==
-	       0;
+	return store_finish(&capture, finish_bytes, packets, trailer, trailer_len, "done",
+		       &(int){0}, &size) == 0;
 }
 
 static void finish_killed_anywhere_loses_no_packet(void **state)
@@ -636,8 +641,9 @@ static void a_full_disk(void **state)
 	assert_int_equal(entries("captures"), 1);
 	assert_int_equal(entries("trash"), 0);
 	/* and still the capture is closed whole, with trailer and record */
-	assert_int_equal(
-		store_finish(&capture, bytes, packets, trailer, trailer_len, "{}", &size), 0);
+	assert_int_equal(store_finish(&capture, bytes, packets, trailer, trailer_len, "{}",
+				 &(int){0}, &size),
+		0);
 	assert_int_equal(size, bytes[0] + trailer_len);
 	store_path(&id, false, -1, path, sizeof(path));
 	if (frames_reader_there())

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright The Sluice authors
+"""The durable mark: it moves behind a successful fdatasync and nowhere else, and a failed one is the
+last that anybody believes."""
+import re
+
+import pytest
+
+import frames
+import harness
+
+FRAMES = [frames.numbered(1, i, 100) for i in range(1000)]
+OFTEN = {"storage": {"durable_every": "100ms"}}
+NEVER = {"storage": {"durable_every": "1h"}}
+
+
+@pytest.fixture
+def source(dir):
+    return frames.write_pcap(dir / "numbered.pcap", FRAMES)
+
+
+@pytest.fixture
+def endless(source):
+    return {"tap0": harness.replay(source, infinite=True, rate=5000)}
+
+
+def metric(daemon, name):
+    text = daemon.api.request("GET", "/metrics").body.decode()
+    return float(re.search(rf"^{name} (\S+)$", text, re.M)[1])
+
+
+def marks(daemon, id):
+    ledger = daemon.api.capture(id)["ledger"]
+    return ledger["durable"], ledger["written"]
+
+
+def durable_above(daemon, id, count):
+    return daemon.api.wait(
+        id, f"more than {count} packets durable", lambda c: c["ledger"]["durable"] > count
+    )
+
+
+def test_the_mark_stands_still_while_a_sync_hangs(faulty, faults, endless):
+    daemon = faulty(endless, **OFTEN)
+    daemon.allow("the storage does not answer")
+    id = daemon.api.create(ports=["tap0"])["id"]
+    durable_above(daemon, id, 0)
+    faults.set("fdatasync: always -> stall")
+    faults.wait_hit("fdatasync")
+    durable, written = marks(daemon, id)
+    for ahead in (2000, 4000, 6000):
+        daemon.api.wait(id, "more written", lambda c: c["ledger"]["written"] > written + ahead)
+        assert marks(daemon, id)[0] == durable
+    risk = daemon.api.status()["at_risk"]
+    assert risk["packets"] >= 6000 and risk["bytes"] >= 6000 * 100 and risk["seconds"] > 0.5
+    assert metric(daemon, "sluice_at_risk_packets") >= risk["packets"]
+    assert metric(daemon, "sluice_at_risk_seconds") >= risk["seconds"]
+    shown = daemon.sluice("show", id).stdout
+    assert re.search(rf"^ *durable +{durable:,}$".replace(",", "[,']?"), shown, re.M), shown
+    faults.clear()
+    durable_above(daemon, id, durable + 6000)
+    daemon.api.stop(id)
+    capture, _ = daemon.settled(id)
+    assert capture["ledger"]["durable"] == capture["ledger"]["written"]
+    assert daemon.api.status()["at_risk"] == {"packets": 0, "bytes": 0, "seconds": 0}
+
+
+def test_what_came_last_becomes_durable_on_an_idle_line(faulty, source):
+    daemon = faulty({"tap0": harness.replay(source)}, **OFTEN)
+    id = daemon.api.create(ports=["tap0"])["id"]
+    durable_above(daemon, id, len(FRAMES) - 1)
+    assert daemon.api.capture(id)["state"] == "running"
+    risk = daemon.api.status()["at_risk"]
+    assert risk == {"packets": 0, "bytes": 0, "seconds": 0}
+    daemon.api.stop(id)
+    daemon.settled(id)
+
+
+def check_failed(capture):
+    assert (capture["state"], capture["reason"]) == ("failed", "io_error")
+    assert "did not confirm what was written" in capture["message"]
+    assert "Input/output error" in capture["message"]
+
+
+def test_a_failed_sync_is_not_believed_and_harms_nobody_else(faulty, faults, endless):
+    daemon = faulty(endless, **OFTEN)
+    daemon.allow("cannot be made durable: Input/output error")
+    ids = [daemon.api.create(ports=["tap0"])["id"] for _ in range(2)]
+    for id in ids:
+        durable_above(daemon, id, 0)
+    before = {id: marks(daemon, id)[0] for id in ids}
+    faults.set("fdatasync: once -> EIO")
+    faults.wait_hit("fdatasync")
+    harness.until(
+        "one capture has ended", lambda: daemon.api.captures("?state=failed")["captures"]
+    )
+    failed = daemon.api.captures("?state=failed")["captures"][0]["id"]
+    (other,) = set(ids) - {failed}
+    capture, file = daemon.settled(failed)
+    check_failed(capture)
+    assert metric(daemon, "sluice_sync_failures_total") == 1
+    assert before[failed] <= capture["ledger"]["durable"] < capture["ledger"]["written"] == len(file)
+    durable_above(daemon, other, marks(daemon, other)[0])
+    daemon.api.stop(other)
+    capture, _ = daemon.settled(other)
+    assert capture["state"] == "complete" and not capture.get("events")
+    assert capture["ledger"]["durable"] == capture["ledger"]["written"]
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_sync_that_fails_while_closing(faulty, faults, source, two_cpus, lanes):
+    """The lanes' own, then that of each file that is cut to its length."""
+    daemon = faulty(
+        {"tap0": harness.replay(*[source] * lanes)},
+        engine={"rx_cpus": ",".join(map(str, harness.CPUS[:lanes]))},
+        **NEVER,
+    )
+    daemon.allow("cannot be made durable: Input/output error")
+    failed = {}
+    for nth in range(1, 2 * lanes + 1):
+        id = daemon.api.create(ports=["tap0"])["id"]
+        daemon.api.wait_offered(id, len(FRAMES) * lanes)
+        rule = f"fdatasync: nth={nth} -> EIO"
+        faults.set(rule)
+        daemon.api.stop(id)
+        failed[id], file = daemon.settled(id)
+        assert len(file) == len(FRAMES) * lanes == failed[id]["ledger"]["written"]
+        assert faults.rule(rule)[1] == 1
+        check_failed(failed[id])
+        assert failed[id]["ledger"]["durable"] == 0
+        assert any("could not be closed at once" in e["text"] for e in failed[id]["events"])
+        faults.clear()
+    assert metric(daemon, "sluice_sync_failures_total") == 2 * lanes
+    daemon.stop()
+    daemon.start()
+    for id, before in failed.items():
+        again = daemon.api.capture(id)
+        assert (again["state"], again["ledger"]) == (before["state"], before["ledger"])
+
+
+def test_what_fails_once_costs_no_file(faulty, faults, source):
+    """Closing is tried again once; what was not a failed sync leaves no doubt behind."""
+    daemon = faulty({"tap0": harness.replay(source)}, **NEVER)
+    for fault in (
+        "open: once -> EMFILE",
+        "pwrite: once -> EIO",
+        "pwrite: once -> short=1",
+        "ftruncate: once -> EIO",
+        "fsync: once -> EIO",
+        "rename: nth=1 -> EIO",
+        "rename: nth=2 -> EIO",
+        "rename: nth=3 -> EIO",
+        "dir_fsync: nth=1 -> EIO",
+        "dir_fsync: nth=2 -> EIO",
+        "dir_fsync: nth=3 -> EIO",
+        "dir_fsync: nth=4 -> EIO",
+        "unlink: once -> EIO",
+    ):
+        id = daemon.api.create(ports=["tap0"])["id"]
+        daemon.api.wait_offered(id, len(FRAMES))
+        faults.set(fault)
+        daemon.api.stop(id)
+        capture, file = daemon.settled(id, readers=False)
+        assert capture["state"] == "complete" and len(file) == len(FRAMES), fault
+        assert capture["ledger"]["durable"] == len(FRAMES), fault
+        harness.until("the fault has happened", lambda: faults.rule(fault)[1] == 1)
+        if "short" not in fault:
+            assert any("could not be closed at once" in e["text"] for e in capture["events"]), fault
+        faults.clear()
