@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -429,6 +430,12 @@ static bool path_of(const char **device, char path[CONFIG_TEXT_MAX])
 	return true;
 }
 
+static bool is_denied(const char *path, int rights)
+{
+	return path[0] != '\0' && faccessat(AT_FDCWD, path, rights, AT_EACCESS) < 0 &&
+	       errno == EACCES;
+}
+
 /*
  * A privileged user's files may be anybody's: his own rights to those that the configuration names
  * decide whether he keeps the right to pass over rights. Asked with the others gone already.
@@ -436,17 +443,23 @@ static bool path_of(const char **device, char path[CONFIG_TEXT_MAX])
 static uint64_t file_capabilities(const struct config *config)
 {
 	uint64_t kept = 0;
+	char path[CONFIG_TEXT_MAX];
 
 	for (unsigned i = 0; i < config->n_ports; i++) {
 		const char *device = config->ports[i].device;
-		char path[CONFIG_TEXT_MAX];
 
 		while (path_of(&device, path))
-			if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) < 0 && errno == EACCES)
-				kept |= BIT(CAP_DAC_READ_SEARCH);
+			kept |= is_denied(path, R_OK) ? BIT(CAP_DAC_READ_SEARCH) : 0;
 	}
-	if (faccessat(AT_FDCWD, config->storage.root, R_OK | W_OK | X_OK, AT_EACCESS) < 0 &&
-		errno == EACCES)
+	for (unsigned i = 0; i < config->n_buckets; i++)
+		if (is_denied(config->buckets[i].credentials, R_OK) ||
+			is_denied(config->buckets[i].ca, R_OK))
+			kept |= BIT(CAP_DAC_READ_SEARCH);
+	if (is_denied(config->api.tls_certificate, R_OK) || is_denied(config->api.tls_key, R_OK))
+		kept |= BIT(CAP_DAC_READ_SEARCH);
+	snprintf(path, sizeof(path), "%s", config->api.token_file);
+	if (is_denied(config->storage.root, R_OK | W_OK | X_OK) ||
+		(path[0] != '\0' && is_denied(dirname(path), W_OK | X_OK)))
 		kept |= BIT(CAP_DAC_OVERRIDE) | BIT(CAP_FOWNER);
 	return kept;
 }

@@ -76,7 +76,7 @@ def test_compilers_of_filters_have_nothing(sluiced):
     for path in found:
         try:
             status = status_of(path)
-            sockets = [os.readlink(fd) for fd in (path / "fd").iterdir()]
+            sockets = descriptors(path)
         except OSError:
             continue  # it is done
         assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
@@ -96,12 +96,21 @@ def test_a_configuration_may_go_without(sluiced):
     assert now["CapEff"] == before["CapEff"] and now["Seccomp"] == before["Seccomp"]
 
 
+def descriptors(path):
+    """What they are; those that are closed meanwhile are nothing."""
+    found = []
+    for fd in (path / "fd").iterdir():
+        try:
+            found.append(os.readlink(fd))
+        except FileNotFoundError:
+            pass
+    return found
+
+
 def sockets_of(pid):
     """(table, fields) of every socket of the process in the kernel's lists."""
-    own = set()
-    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
-        if match := re.match(r"socket:\[(\d+)\]", os.readlink(fd)):
-            own.add(match[1])
+    names = descriptors(pathlib.Path(f"/proc/{pid}"))
+    own = {match[1] for name in names if (match := re.match(r"socket:\[(\d+)\]", name))}
     found = []
     for table, inode in (("tcp", 9), ("tcp6", 9), ("udp", 9), ("udp6", 9), ("raw", 9), ("unix", 6)):
         lines = pathlib.Path(f"/proc/{pid}/net/{table}").read_text(encoding="ascii").splitlines()
@@ -125,7 +134,7 @@ def test_only_the_api_listens(sluiced, dir):
     assert [(t, f[1]) for t, f in doors] == [("tcp", expected)], doors
     for place in ("/run/dpdk", "/tmp/dpdk"):
         assert not pathlib.Path(place, f"sluice-{daemon.pid}").exists()
-    names = [os.readlink(fd) for fd in pathlib.Path(f"/proc/{daemon.pid}/fd").iterdir()]
+    names = descriptors(pathlib.Path(f"/proc/{daemon.pid}"))
     assert not [n for n in names if n.startswith(("/dev/hugepages", "/mnt/huge"))], names
 
 
@@ -230,7 +239,10 @@ def test_what_others_planted_is_not_touched(sluiced, corpus, dir):
     os.mkfifo(root / "spare" / "7")
     daemon.unfinished_allowed = True
     daemon.start()
-    assert [c["id"] for c in daemon.api.captures()["captures"]] == [id]
+    listed = {c["id"]: c["state"] for c in daemon.api.captures()["captures"]}
+    assert listed.pop(id) == "complete"
+    assert set(listed) <= {f"{fifo}{n}" for n in (1, 3)}
+    assert set(listed.values()) <= {"failed", "deleted"}, "there is nothing in them"
     again = daemon.api.create(ports=["tap0"], limits={"packets": 10})["id"]
     daemon.api.wait_closed(again)
 
@@ -257,3 +269,21 @@ def test_what_others_planted_is_not_touched(sluiced, corpus, dir):
     assert all(p.read_text() == "precious" for p in precious.iterdir())
     for path in (root / "trash").iterdir():
         harness.run("rm", "-rf", path)
+
+
+def test_root_may_use_what_is_another_users(sluiced, dir, corpus):
+    """Started as root with a storage root of the service's user: rights over files stay, and no more."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    daemon = sluiced(NULL, begin=False)
+    daemon.root.mkdir()
+    os.chown(daemon.root, 65534, 65534)
+    daemon.root.chmod(0o700)
+    daemon.start()
+    id = daemon.api.create(ports=["tap0"], limits={"packets": 100})["id"]
+    daemon.settled(id, readers=False)
+    override, owner = 1, 3
+    allowed = LEAST | 1 << override | 1 << owner
+    for task in tasks(daemon.pid):
+        assert int(task["CapPrm"], 16) & ~allowed == 0
+        assert int(task["CapPrm"], 16) & 1 << override
