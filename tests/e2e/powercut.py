@@ -87,7 +87,7 @@ class PowerCut:
 
     def format(self):
         self._attach()
-        run("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
+        run("mkfs.ext4", "-q", "-m", "0", "-N", "1024", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
             "-J", "size=8", self.loop)  # fmt: skip
         self._detach()
 

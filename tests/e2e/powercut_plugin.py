@@ -10,6 +10,7 @@ Commands stand in the file control/command, the answer in control/answer; they a
 request:  cut SEED [AFTER]   now, or with the write or flush that is AFTER further on
           power              on again, with what the cut left
 """
+import mmap
 import os
 import random
 
@@ -20,8 +21,8 @@ SECTOR = 512
 
 size = 0
 control = ""
-now = bytearray()  # what a reader sees
-stable = bytearray()  # what a cut cannot take
+now = None  # what a reader sees
+stable = None  # what a cut cannot take
 pending = []  # (offset, bytes), in order
 off = False
 countdown = None
@@ -41,7 +42,7 @@ def config(key, value):
 
 def config_complete():
     global now, stable
-    now, stable = bytearray(size), bytearray(size)
+    now, stable = mmap.mmap(-1, size), mmap.mmap(-1, size)
 
 
 def thread_model():
