@@ -100,7 +100,7 @@ def test_secrets_are_told_once(sluiced, dir):
     """Tokens' secrets, and a bucket's: not in the log, an answer, a file, a command line."""
     bucket = "bucket-canary-5e1f0c2b9d"
     credentials = dir / "credentials"
-    credentials.write_text(f"[default]\naws_access_key_id = AKIACANARY\naws_secret_access_key = {bucket}\n")
+    credentials.write_text(f"access_key = AKIACANARY\nsecret_key = {bucket}\n")
     credentials.chmod(0o600)
     daemon = sluiced(
         {"tap0": {"device": "net_null0,size=64", "rate": 1000}},
@@ -111,6 +111,7 @@ def test_secrets_are_told_once(sluiced, dir):
             }
         },
     )
+    daemon.allow("bucket b")  # nobody is there
     token = daemon.api.ask("POST", "/api/v1/tokens", {"name": "t", "role": "operator"}, 201)
     user = Api(daemon.http, token["secret"])
     id = user.create(ports=["tap0"], limits={"packets": 100})["id"]
