@@ -13,6 +13,7 @@
 #include "control/session.h"
 #include "control/totals.h"
 #include "control/upload.h"
+#include "engine/clock.h"
 #include "engine/engine.h"
 #include "api/guard.h"
 #include "api/server.h"
@@ -32,6 +33,7 @@ static void ports_put(FILE *out);
 static void lcores_put(FILE *out, const struct engine_status *engine);
 static void blocks_put(FILE *out, const struct engine_status *engine);
 static void storage_put(FILE *out, const struct control_status *control);
+static void clock_put(FILE *out);
 static void captures_put(FILE *out);
 static void ledger_put(FILE *out);
 static void recovered_put(FILE *out);
@@ -65,6 +67,7 @@ char *metrics_text(size_t *len)
 	lcores_put(out, &engine);
 	blocks_put(out, &engine);
 	storage_put(out, &control);
+	clock_put(out);
 	captures_put(out);
 	ledger_put(out);
 	bottleneck_put(out, &control);
@@ -201,6 +204,18 @@ static void storage_put(FILE *out, const struct control_status *control)
 	value_put(out, "sluice_sync_failures_total", "counter",
 		"Captures that ended because the disk did not confirm what was written.",
 		control->sync_failures);
+}
+
+static void clock_put(FILE *out)
+{
+	struct clock_steps steps;
+
+	clock_steps(&steps);
+	value_put(out, "sluice_clock_steps_total", "counter",
+		"How often the wall clock was set to another time.", steps.n);
+	head_put(out, "sluice_clock_ahead_seconds", "gauge",
+		"How far packet times are ahead of the wall clock, since it was set back.");
+	fprintf(out, "sluice_clock_ahead_seconds %.6f\n", (double)clock_ahead_ns() / 1e9);
 }
 
 static void captures_put(FILE *out)

@@ -468,6 +468,7 @@ json_t *native_ledger(const struct ledger *ledger)
 	put_count(json, "written", ledger->written);
 	put_count(json, "durable", ledger->durable);
 	put_count(json, "in_flight", ledger->in_flight);
+	put_count(json, "stamps_raised", ledger->stamps_raised);
 	put_count(json, "unknown", ledger->unknown);
 	put(json, "unknown_max",
 		ledger->unknown_max == LEDGER_UNBOUNDED

@@ -211,6 +211,7 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 {
 	stall_tick();
 	device_refresh(session_ports_check);
+	session_clock_check();
 	if (++control.n_ticks % TICKS_SLOW != 0)
 		return;
 	load_sample();

@@ -492,6 +492,27 @@ static int storage_check(const struct session_spec *spec, struct err *err)
 	return quota_check(err);
 }
 
+void session_clock_check(void)
+{
+	static struct clock_steps known;
+	struct clock_steps steps;
+	char text[160];
+	double step_s;
+
+	clock_steps(&steps);
+	if (steps.n == known.n)
+		return;
+	step_s = (double)(steps.sum_ns - known.sum_ns) / 1e9;
+	known = steps;
+	snprintf(text, sizeof(text), "the wall clock was set %s by %.3f s: packet times %s",
+		step_s < 0 ? "back" : "forward", step_s < 0 ? -step_s : step_s,
+		step_s < 0 ? "never go back and are ahead of it" : "follow it");
+	log_warning("%s", text);
+	for (struct session *session = table_newest(); session != NULL; session = session->older)
+		if (session->run != NULL)
+			session_event_add(session, "%s", text);
+}
+
 int session_load(void)
 {
 	return store_each(load_one, NULL);

@@ -155,6 +155,8 @@ void session_ports_check(void);
 void session_tend(void);
 /* stall.c: the disk does not answer. Whoever waits for what this session has on it is answered now. */
 void session_stalled(struct session *session, const char *text);
+/* control.c, ten times a second: a wall clock that was set to another time is told to who runs. */
+void session_clock_check(void);
 /* control.c, at start: the captures that are on disk. */
 int session_load(void);
 /* quota.c: remove the data of a closed session, keep the record as deleted. */

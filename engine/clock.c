@@ -24,10 +24,13 @@
 #define CLOCK_LEAD_S       0.05 /* a line begins this long after its sample */
 #define CLOCK_APART_S      0.01 /* samples closer together say nothing about the rate */
 #define CLOCK_SAMPLES      16
+#define CLOCK_STEP_MIN_NS  10e6 /* what is set by less is mended within seconds */
 #define CLOCK_CALIBRATE_NS 20000000
 
 static struct clock_conv clock_tsc;
 static uint64_t clock_hz;
+static uint64_t n_steps;
+static int64_t step_sum_ns;
 
 static uint64_t clock_read(clockid_t id);
 static uint64_t clock_sample(clockid_t id, uint64_t *ns);
@@ -56,10 +59,35 @@ int clock_init(void)
 
 void clock_sync(void)
 {
+	const uint64_t before_ticks = clock_tsc.sample_ticks, before_ns = clock_tsc.sample_ns;
 	uint64_t wall;
 	uint64_t tsc = clock_sample(CLOCK_REALTIME, &wall);
+	double elapsed_ns;
+	int64_t step_ns;
 
 	clock_conv_sync(&clock_tsc, tsc, wall);
+	if (clock_tsc.sample_ticks == before_ticks)
+		return;
+	elapsed_ns = (double)(tsc - before_ticks) / clock_tsc.hz * CLOCK_NS_PER_S;
+	step_ns = (int64_t)(wall - before_ns) - (int64_t)(elapsed_ns * (1 + clock_tsc.drift));
+	if (fabs((double)step_ns) < CLOCK_STEP_MIN_NS + elapsed_ns * CLOCK_STEP_RATE)
+		return;
+	__atomic_store_n(&step_sum_ns, step_sum_ns + step_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&n_steps, n_steps + 1, __ATOMIC_RELEASE);
+}
+
+void clock_steps(struct clock_steps *steps)
+{
+	steps->n = __atomic_load_n(&n_steps, __ATOMIC_ACQUIRE);
+	steps->sum_ns = __atomic_load_n(&step_sum_ns, __ATOMIC_RELAXED);
+}
+
+int64_t clock_ahead_ns(void)
+{
+	uint64_t wall;
+	const uint64_t tsc = clock_sample(CLOCK_REALTIME, &wall);
+
+	return (int64_t)(clock_tsc_to_ns(tsc) - wall);
 }
 
 uint64_t clock_tsc_to_ns(uint64_t tsc)

@@ -23,6 +23,16 @@ void clock_sync(void);
  * Not decreasing in tsc for one caller, across any number of clock_sync calls in between. */
 uint64_t clock_tsc_to_ns(uint64_t tsc);
 
+/* How often the wall clock was set to another time, which slewing never does, and by how much in all. Any
+ * thread. */
+struct clock_steps {
+	uint64_t n;
+	int64_t sum_ns;
+};
+void clock_steps(struct clock_steps *steps);
+/* Any thread: how far the time of packets is ahead of the wall clock, which was set back. */
+int64_t clock_ahead_ns(void);
+
 /* Any thread. TSC ticks per second. */
 uint64_t clock_tsc_hz(void);
 

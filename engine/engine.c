@@ -24,6 +24,8 @@
 #include "engine/sink.h"
 #include "engine/writer.h"
 
+#define SAT_MAX_S 2 /* what a source holds when a session begins is handed over within */
+
 static struct {
 	unsigned n_ports;
 	struct port ports[CONFIG_PORTS_MAX];
@@ -152,6 +154,7 @@ void engine_tap_add(struct tap *tap)
 	/* Packets are stamped by either clock, and what comes from now on must not look older. */
 	tap->start_ns = RTE_MIN(clock_wall_ns(), clock_tsc_to_ns(rte_rdtsc()));
 	tap->start_tsc = rte_rdtsc();
+	tap->known_tsc = tap->start_tsc + clock_tsc_hz() * SAT_MAX_S;
 	tap->deadline_tsc = tap_deadline(tap, tap->spec.limit_ns);
 	for (unsigned i = 0; i < tap->n_lanes; i++)
 		writer_wake(tap->lanes[i].writer);

@@ -13,6 +13,7 @@
 #include <rte_cycles.h>
 #include <rte_mbuf.h>
 
+#include "engine/clock.h"
 #include "engine/counter.h"
 #include "engine/epb.h"
 
@@ -27,7 +28,7 @@ struct plan {
 	uint64_t dropcount[PORT_BURST_MAX]; /* losses to be told with this packet */
 };
 
-static uint64_t mask_known(struct lane *lane, const struct burst *burst);
+static uint64_t mask_known(struct lane *lane, const struct burst *burst, uint64_t now_tsc);
 static uint64_t mask_direction(enum direction direction, const struct burst *burst);
 static void plan_make(struct lane *lane, const struct burst *burst, uint64_t mask,
 	unsigned interface, struct plan *plan);
@@ -88,7 +89,7 @@ void lane_offer(struct lane *lane, const struct burst *burst, uint64_t mask, uns
 
 	if (lane->closed)
 		return;
-	known = mask_known(lane, burst);
+	known = mask_known(lane, burst, now_tsc);
 	n_offered = __builtin_popcountll(known);
 	mask &= known & mask_direction(tap->spec.direction, burst);
 	n_passed = __builtin_popcountll(mask);
@@ -173,16 +174,19 @@ void lane_end(struct lane *lane)
 
 /*
  * Packets from before the session began (they sat in the source) are not offered to it. That is asked
- * only until the first one that is: a wall clock set back later must not hide packets.
+ * only until the first one that is, and no longer than they may have sat there: a wall clock set back
+ * must not hide packets.
  */
-static uint64_t mask_known(struct lane *lane, const struct burst *burst)
+static uint64_t mask_known(struct lane *lane, const struct burst *burst, uint64_t now_tsc)
 {
 	const uint64_t all = burst->n == 64 ? UINT64_MAX : (1ULL << burst->n) - 1;
+	const struct tap *tap = lane->tap;
 	unsigned first = 0;
 
 	if (likely(lane->begun))
 		return all;
-	while (first < burst->n && burst->stamp_ns[first] < lane->tap->start_ns)
+	while (first < burst->n && burst->stamp_ns[first] < tap->start_ns &&
+		(tap->known_tsc == 0 || now_tsc < tap->known_tsc))
 		first++;
 	if (first == burst->n)
 		return 0;

@@ -121,6 +121,8 @@ struct tap {
 	/* set by control in engine_tap_add, then constant */
 	uint64_t start_ns; /* wall clock: older packets are not this session's */
 	uint64_t start_tsc;
+	uint64_t
+		known_tsc; /* from then on no packet is older, whatever its stamp says; 0 = never */
 	uint64_t deadline_tsc; /* UINT64_MAX = none; tap_limits_set may move it: atomic */
 
 	/* control's own */

@@ -11,10 +11,10 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define SINK_WRITES_MAX   32   /* in flight per writer */
-#define SINK_IOVS_MAX     256  /* blocks gathered into one write: 16 MiB */
-#define SINK_TRIES_MAX    2000 /* of a write that makes no way; each takes a writer's round */
-#define SINK_IOVS_DEFAULT 64   /* 4 MiB, where nothing was measured */
+#define SINK_WRITES_MAX   32  /* in flight per writer */
+#define SINK_IOVS_MAX     256 /* blocks gathered into one write: 16 MiB */
+#define SINK_TRIES_MAX    200 /* of a write that makes no way; each takes a writer's round */
+#define SINK_IOVS_DEFAULT 64  /* 4 MiB, where nothing was measured */
 
 struct block;
 struct lane;

@@ -55,5 +55,10 @@ class Faults:
         """(calls, hits) of a rule in force."""
         return self._said()[2].get(text, (0, 0))
 
+    def settled(self, text):
+        """(calls, hits) of the only rule in force, with all that has happened by now."""
+        self.set(text)
+        return self.rule(text)
+
     def wait_hit(self, point, count=1, seconds=20):
         harness.until(f"{point} was hit", lambda: self.hits(point) >= count, seconds)

@@ -211,7 +211,8 @@ static void a_capture_has_the_shape_of_the_contract(void **state)
 		"\"created_at\":\"2023-11-14T22:13:20.000000001Z\",\"started_at\":null,"
 		"\"ended_at\":null,\"size_bytes\":77,\"ledger\":{\"offered\":18446744073709551,"
 		"\"filtered\":2,\"sampled_out\":3,\"over_limit\":4,\"accepted\":5,\"written\":6,"
-		"\"durable\":7,\"in_flight\":8,\"unknown\":9,\"unknown_max\":12,\"dropped\":{\"no_"
+		"\"durable\":7,\"in_flight\":8,\"stamps_raised\":0,\"unknown\":9,\"unknown_max\":"
+		"12,\"dropped\":{\"no_"
 		"block\":10,"
 		"\"oversize\":0,\"encode_error\":0,\"io_error\":0,\"no_space\":0,\"quota\":0,"
 		"\"writer_stopped\":0,\"stream_backpressure\":11}}}";
