@@ -17,26 +17,9 @@
 
 void packet_summarize(const struct packet_frame *frame, struct packet_summary *summary)
 {
-	struct packet_walk walk = {
-		.at = frame->data,
-		.left = frame->cap_len,
-		.len = frame->orig_len > frame->cap_len ? frame->orig_len : frame->cap_len,
-		.step = packet_ethernet,
-		.summary = summary,
-		.flow = &summary->outer,
-	};
+	struct packet_walk walk = {.summary = summary};
 
-	memset(summary, 0, sizeof(*summary));
-	summary->number = frame->number;
-	summary->time_ns = frame->time_ns;
-	summary->cap_len = frame->cap_len;
-	summary->orig_len = frame->orig_len;
-	for (unsigned n = 0; walk.step != NULL && n < HEADERS_MAX; n++) {
-		void (*const step)(struct packet_walk *) = walk.step;
-
-		walk.step = NULL;
-		step(&walk);
-	}
+	walk_run(&walk, frame);
 }
 
 void packet_protocol_print(uint8_t ip_protocol, char text[PACKET_PROTOCOL_MAX])
@@ -87,6 +70,29 @@ void packet_mac_print(const uint8_t mac[6], char text[PACKET_MAC_MAX])
 		mac[3], mac[4], mac[5]);
 }
 
+void walk_run(struct packet_walk *walk, const struct packet_frame *frame)
+{
+	struct packet_summary *summary = walk->summary;
+
+	memset(summary, 0, sizeof(*summary));
+	summary->number = frame->number;
+	summary->time_ns = frame->time_ns;
+	summary->cap_len = frame->cap_len;
+	summary->orig_len = frame->orig_len;
+	walk->frame = frame->data;
+	walk->at = frame->data;
+	walk->left = frame->cap_len;
+	walk->len = frame->orig_len > frame->cap_len ? frame->orig_len : frame->cap_len;
+	walk->flow = &summary->outer;
+	walk->step = packet_ethernet;
+	for (; walk->step != NULL && walk->n_steps < HEADERS_MAX; walk->n_steps++) {
+		void (*const step)(struct packet_walk *) = walk->step;
+
+		walk->step = NULL;
+		step(walk);
+	}
+}
+
 const uint8_t *walk_take(struct packet_walk *walk, uint32_t len, const char *name)
 {
 	const uint8_t *bytes = walk->at;
@@ -95,6 +101,8 @@ const uint8_t *walk_take(struct packet_walk *walk, uint32_t len, const char *nam
 		walk_bad(walk, name);
 		return NULL;
 	}
+	if (walk->layers != NULL)
+		walk_layer(walk, len, name);
 	walk->at += len;
 	walk->left -= len;
 	walk->len -= len;

@@ -63,6 +63,9 @@ void packet_summarize(const struct packet_frame *frame, struct packet_summary *s
 
 /* The name of an IP protocol number: "TCP", "ICMPv6", "IP-253". */
 void packet_protocol_print(uint8_t ip_protocol, char text[PACKET_PROTOCOL_MAX]);
+/* "IPv4 (0x0800)", "0x88b5", or an 802.3 length. */
+#define PACKET_ETHER_TYPE_MAX 32
+void packet_ether_type_print(uint16_t type, char text[PACKET_ETHER_TYPE_MAX]);
 /* "" for version 0. */
 void packet_ip_print(uint8_t ip_version, const uint8_t ip[16], char text[PACKET_IP_MAX]);
 void packet_mac_print(const uint8_t mac[6], char text[PACKET_MAC_MAX]);

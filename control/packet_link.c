@@ -84,6 +84,19 @@ void packet_ether_type(struct packet_walk *walk, uint16_t type)
 	walk_text(walk, "ethertype Unknown (0x%04x), length %u", type, walk->len);
 }
 
+void packet_ether_type_print(uint16_t type, char text[PACKET_ETHER_TYPE_MAX])
+{
+	if (type < ETHER_TYPE_MIN) {
+		snprintf(text, PACKET_ETHER_TYPE_MAX, "802.3, %u bytes", type);
+		return;
+	}
+	snprintf(text, PACKET_ETHER_TYPE_MAX, "0x%04x", type);
+	for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (types[i].type == type)
+			snprintf(text, PACKET_ETHER_TYPE_MAX, "%s (0x%04x)", types[i].protocol,
+				type);
+}
+
 static void tag_read(struct packet_walk *walk)
 {
 	struct packet_flow *flow = walk->flow;

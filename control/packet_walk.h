@@ -16,12 +16,20 @@ struct packet_walk {
 	void (*step)(struct packet_walk *walk); /* reads the next header */
 	unsigned n_tunnels;
 
+	unsigned n_steps;
+	const uint8_t *frame;
+	struct packet_layers *layers; /* NULL: nobody wants them */
+
 	struct packet_summary *summary;
 	struct packet_flow *flow; /* what is being filled in: outer, inner or deeper */
 	struct packet_flow deeper;
 	uint32_t text_len;
 };
 
+/* Read all headers. */
+void walk_run(struct packet_walk *walk, const struct packet_frame *frame);
+/* packet_layers.c: the walk took len bytes at its place, of the header name. */
+void walk_layer(struct packet_walk *walk, uint32_t len, const char *name);
 /* The next len bytes, which the walk moves past; NULL (and "[|name]" in the text) when not there. */
 const uint8_t *walk_take(struct packet_walk *walk, uint32_t len, const char *name);
 /* Bytes behind the next len ones belong to no header of this stack (Ethernet's padding). */
