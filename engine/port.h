@@ -121,6 +121,7 @@ struct port {
 	/* the driver's or the kernel's own counts since open, accumulated in 64 bits, never reset
 	 */
 	uint64_t offered;
+	uint64_t rx_bytes; /* of what reached us; 0: the driver does not say */
 	uint64_t nic_missed;
 	uint64_t nic_errors;
 	uint64_t nic_nombuf;

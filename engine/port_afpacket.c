@@ -63,6 +63,7 @@ struct afpacket_queue {
 	unsigned block;                  /* the one that is or will be handed out */
 	unsigned left;                   /* packets of it not handed out yet */
 	const struct tpacket3_hdr *next; /* the first of these */
+	uint64_t bytes;                  /* on the wire, handed out; read by anyone (relaxed) */
 	struct rte_mbuf segments[SEGMENTS_MAX];
 };
 
@@ -190,6 +191,7 @@ static unsigned afpacket_rx(struct port_queue *port_queue, struct burst *burst, 
 	struct afpacket_queue *queue = port_queue->priv;
 	struct rte_mbuf *segments = queue->segments;
 	const struct tpacket3_hdr *header;
+	uint64_t bytes = 0;
 	unsigned n;
 
 	burst->n = 0;
@@ -201,10 +203,12 @@ static unsigned afpacket_rx(struct port_queue *port_queue, struct burst *burst, 
 	header = queue->next;
 	for (unsigned i = 0; i < n; i++) {
 		segments += packet_fill(burst, i, header, segments);
+		bytes += header->tp_len;
 		header = RTE_PTR_ADD(header, header->tp_next_offset);
 	}
 	queue->next = header;
 	queue->left -= n;
+	COUNTER_ADD(queue->bytes, bytes);
 	burst->n = n;
 	return n;
 }
@@ -566,6 +570,8 @@ static void read_losses(struct port *port)
 {
 	const struct afpacket_port *priv = port->priv;
 
+	uint64_t bytes = 0;
+
 	for (unsigned i = 0; i < port->n_queues; i++) {
 		struct tpacket_stats_v3 stats = {0};
 		socklen_t size = sizeof(stats);
@@ -573,9 +579,11 @@ static void read_losses(struct port *port)
 		if (getsockopt(priv->queues[i]->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) !=
 			0)
 			continue;
+		bytes += COUNTER_READ(priv->queues[i]->bytes);
 		COUNTER_ADD(port->nic_missed, stats.tp_drops);
 		COUNTER_ADD(port->offered, stats.tp_packets);
 	}
+	__atomic_store_n(&port->rx_bytes, bytes, __ATOMIC_RELAXED);
 }
 
 /* By index and over our own socket: the interface may have been renamed, and the socket stays in

@@ -713,6 +713,7 @@ static void read_stats(struct port *port)
 	publish(&port->nic_nombuf, now.rx_nombuf, &eth->last.rx_nombuf);
 	/* What was offered to the device, by the device's own four counters. */
 	publish(&port->offered, now.ipackets, &eth->last.ipackets);
+	publish(&port->rx_bytes, now.ibytes, &eth->last.ibytes);
 	publish(&port->offered, now.imissed, &before.imissed);
 	publish(&port->offered, now.ierrors, &before.ierrors);
 	publish(&port->offered, now.rx_nombuf, &before.rx_nombuf);
