@@ -12,6 +12,7 @@
 #include "api/auth.h"
 #include "api/citrix.h"
 #include "api/cloudflare.h"
+#include "api/filters.h"
 #include "api/guard.h"
 #include "api/login.h"
 #include "api/mist.h"
@@ -19,6 +20,7 @@
 #include "api/nsx.h"
 #include "api/route.h"
 #include "api/server.h"
+#include "api/signin.h"
 #include "api/stream.h"
 #include "api/tls.h"
 #include "api/trail.h"
@@ -58,6 +60,8 @@ int api_start(const struct config *config, struct event_base *base, struct err *
 		return rc;
 	route_start(config);
 	native_start(config);
+	signin_start(config);
+	filters_start(base);
 	citrix_start(config);
 	stream_start(config, base);
 	cloudflare_start(config);

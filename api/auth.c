@@ -25,6 +25,7 @@
 #include "api/request.h"
 #include "api/rfc3339.h"
 #include "api/server.h"
+#include "api/signin.h"
 
 #define PATH_SIZE      (CONFIG_TEXT_MAX + 32)
 #define FILE_SIZE_MAX  (1024 * 1024)
@@ -202,7 +203,11 @@ enum auth_answer auth_request(
 			continue;
 		value += len;
 		value += len > 0 ? strspn(value, " ") : 0;
-		return rows[i].check(value, who) ? AUTH_GOOD : AUTH_WRONG;
+		if (!rows[i].check(value, who))
+			return AUTH_WRONG;
+		return rows[i].credential == AUTH_COOKIE && !signin_origin_good(request)
+			       ? AUTH_FOREIGN
+			       : AUTH_GOOD;
 	}
 	return AUTH_NONE_GIVEN;
 }

@@ -78,7 +78,8 @@ void auth_hash(const char *text, uint8_t hash[32]);
 
 struct request;
 /* As above with the secret that the request carries where credentials allow. */
-enum auth_answer { AUTH_NONE_GIVEN, AUTH_WRONG, AUTH_GOOD };
+/* AUTH_FOREIGN: a cookie, shown by a page of another origin. */
+enum auth_answer { AUTH_NONE_GIVEN, AUTH_WRONG, AUTH_FOREIGN, AUTH_GOOD };
 enum auth_answer auth_request(
 	const struct request *request, unsigned credentials, struct principal *who);
 

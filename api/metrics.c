@@ -119,6 +119,13 @@ static void ports_put(FILE *out)
 		fprintf(out, "} %" PRIu64 "\n",
 			counter(engine_port(i), offsetof(struct port, offered)));
 	}
+	head_put(out, "sluice_port_received_bytes_total", "counter",
+		"Bytes of what reached the port, as its driver counts them; 0 where it does not.");
+	for (unsigned i = 0; i < engine_ports(); i++) {
+		port_label(out, "sluice_port_received_bytes_total", engine_port(i));
+		fprintf(out, "} %" PRIu64 "\n",
+			counter(engine_port(i), offsetof(struct port, rx_bytes)));
+	}
 	for (unsigned r = 0; r < sizeof(queue_rows) / sizeof(queue_rows[0]); r++) {
 		head_put(out, queue_rows[r].name, "counter", queue_rows[r].help);
 		for (unsigned i = 0; i < engine_ports(); i++) {

@@ -11,13 +11,16 @@
 
 #include "config/log.h"
 #include "control/session.h"
+#include "api/console.h"
 #include "api/download.h"
+#include "api/filters.h"
 #include "api/live.h"
 #include "api/metrics.h"
 #include "api/native_json.h"
 #include "api/openapi.h"
 #include "api/packets.h"
 #include "api/server.h"
+#include "api/signin.h"
 #include "api/stream.h"
 
 #define LIST_LIMIT     100
@@ -33,6 +36,7 @@ static void capture_change(struct request *request);
 static void capture_delete(struct request *request);
 static void capture_download(struct request *request);
 static void capture_packets(struct request *request);
+static void capture_packet(struct request *request);
 static void capture_live(struct request *request);
 static void ports_show(struct request *request);
 static void status_show(struct request *request);
@@ -53,25 +57,34 @@ static const struct route routes[] = {
 	{METHOD_POST, "/api/v1/captures/{id}/stop", ROLE_OPERATOR, capture_stop},
 	{METHOD_GET, "/api/v1/captures/{id}/download", ROLE_VIEWER, capture_download,
 		"format partial", true},
-	{METHOD_GET, "/api/v1/captures/{id}/packets", ROLE_VIEWER, capture_packets, "offset limit",
+	{METHOD_GET, "/api/v1/captures/{id}/packets", ROLE_VIEWER, capture_packets,
+		"offset limit words", true},
+	{METHOD_GET, "/api/v1/captures/{id}/packets/{number}", ROLE_VIEWER, capture_packet, NULL,
 		true},
+	{METHOD_POST, "/api/v1/packets/decode", ROLE_VIEWER, packets_decode, .asks = true},
 	{METHOD_GET, "/api/v1/captures/{id}/live", ROLE_VIEWER, capture_live, "format", true},
+	{METHOD_POST, "/api/v1/filters/check", ROLE_OPERATOR, filters_check, .asks = true},
 	{METHOD_GET, "/api/v1/stream", ROLE_VIEWER, stream_handle, NULL, true},
 	{METHOD_GET, "/api/v1/ports", ROLE_VIEWER, ports_show},
 	{METHOD_GET, "/api/v1/status", ROLE_VIEWER, status_show},
 	{METHOD_GET, "/api/v1/tokens", ROLE_ADMIN, tokens_list},
 	{METHOD_POST, "/api/v1/tokens", ROLE_ADMIN, token_create},
 	{METHOD_DELETE, "/api/v1/tokens/{name}", ROLE_ADMIN, token_delete},
+	{METHOD_POST, "/api/v1/session", ROLE_NONE, signin_create},
+	{METHOD_GET, "/api/v1/session", ROLE_VIEWER, signin_show},
+	{METHOD_DELETE, "/api/v1/session", ROLE_VIEWER, signin_delete},
 	{METHOD_GET, "/healthz", ROLE_NONE, health_show},
 	{METHOD_GET, "/metrics", ROLE_VIEWER, metrics_show},
 	{METHOD_GET, "/openapi.json", ROLE_NONE, openapi_show},
+	{METHOD_GET, "/", ROLE_NONE, console_index},
+	{METHOD_GET, "/console/{file}", ROLE_NONE, console_show},
 };
 
 const struct vendor native_vendor = {
 	.name = "native",
 	.routes = routes,
 	.n_routes = sizeof(routes) / sizeof(routes[0]),
-	.credentials = AUTH_BEARER | AUTH_PROTOCOL,
+	.credentials = AUTH_BEARER | AUTH_COOKIE | AUTH_PROTOCOL,
 	.error = native_error,
 	.error_type = "application/problem+json",
 	.strict = true,
@@ -424,21 +437,46 @@ static bool packets_refuse(struct request *request, const struct session_info *i
 static void capture_packets(struct request *request)
 {
 	struct session *session = capture_find(request);
+	struct packets_query query = {0};
 	struct session_info info;
-	uint64_t offset, limit;
 	struct err err;
 
 	if (session == NULL)
 		return;
-	if (request_param_number(request, "offset", 0, UINT64_MAX, 0, &offset, &err) < 0 ||
+	if (request_param_number(request, "offset", 0, UINT64_MAX, 0, &query.offset, &err) < 0 ||
 		request_param_number(
-			request, "limit", 1, PACKETS_MAX, PACKETS_LIMIT, &limit, &err) < 0) {
+			request, "limit", 1, PACKETS_MAX, PACKETS_LIMIT, &query.limit, &err) < 0 ||
+		packet_words_parse(request_param(request, "words"), &query.words, &err) < 0) {
 		err_reply(request, &err);
 		return;
 	}
 	session_info(session, &info);
 	if (!packets_refuse(request, &info))
-		packets_start(request, session, offset, limit);
+		packets_start(request, session, &query);
+}
+
+static void capture_packet(struct request *request)
+{
+	struct session *session = capture_find(request);
+	const char *text = request_arg(request, 1);
+	struct packets_query query = {.limit = 1, .whole = true};
+	struct session_info info;
+	struct err err;
+	char *end;
+
+	if (session == NULL)
+		return;
+	errno = 0;
+	query.offset = strtoull(text, &end, 10) - 1;
+	if (errno != 0 || text[0] < '1' || text[0] > '9' || *end != '\0') {
+		err_set(&err, ENOENT, NULL, "\"%.40s\" is no packet's number: they count from 1",
+			text);
+		err_reply(request, &err);
+		return;
+	}
+	session_info(session, &info);
+	if (!packets_refuse(request, &info))
+		packets_start(request, session, &query);
 }
 
 static void capture_live(struct request *request)

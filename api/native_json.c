@@ -670,6 +670,7 @@ static json_t *counters_json(const struct port *port)
 	}
 	put_count(json, "offered", counter(&port->offered));
 	put_count(json, "rx", rx);
+	put_count(json, "rx_bytes", counter(&port->rx_bytes));
 	put_count(json, "nic_missed", counter(&port->nic_missed));
 	put_count(json, "nic_errors", counter(&port->nic_errors));
 	put_count(json, "nic_nombuf", counter(&port->nic_nombuf));

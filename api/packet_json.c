@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "control/packet_layers.h"
 #include "api/rfc3339.h"
 
 struct out {
@@ -23,6 +24,8 @@ struct out {
 static void put(struct out *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void flow_put(struct out *out, const struct packet_flow *flow);
 static void tunnel_put(struct out *out, const struct packet_summary *summary);
+static void layer_put(struct out *out, const struct packet_frame *frame,
+	const struct packet_layer *layer, bool comma);
 
 size_t packet_json_print(
 	const struct packet_summary *summary, const char *more, char *text, size_t size)
@@ -39,6 +42,36 @@ size_t packet_json_print(
 	put(&out, ",\"info\":\"%s\"%s%s}", summary->info, more != NULL ? "," : "",
 		more != NULL ? more : "");
 	return out.full ? 0 : out.len;
+}
+
+size_t packet_layers_print(const struct packet_frame *frame, char *text, size_t size)
+{
+	struct out out = {.text = text, .size = size};
+	struct packet_layers layers;
+
+	packet_layers(frame, &layers);
+	put(&out, "\"layers\":[");
+	for (unsigned i = 0; i < layers.n; i++)
+		layer_put(&out, frame, &layers.layer[i], i > 0);
+	put(&out, "]");
+	return out.full ? 0 : out.len;
+}
+
+static void layer_put(struct out *out, const struct packet_frame *frame,
+	const struct packet_layer *layer, bool comma)
+{
+	struct packet_field_value value;
+
+	put(out, "%s{\"name\":\"%s\",\"offset\":%" PRIu32 ",\"length\":%" PRIu32 ",\"fields\":[",
+		comma ? "," : "", layer->name, layer->offset, layer->len);
+	for (unsigned i = 0; i < layer->n_fields; i++) {
+		packet_field(frame, layer, i, &value);
+		put(out,
+			"%s{\"name\":\"%s\",\"value\":\"%s\",\"offset\":%" PRIu32
+			",\"length\":%" PRIu32 "}",
+			i > 0 ? "," : "", value.name, value.text, value.offset, value.len);
+	}
+	put(out, "]}");
 }
 
 static void put(struct out *out, const char *format, ...)

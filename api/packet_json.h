@@ -18,4 +18,9 @@
 size_t packet_json_print(
 	const struct packet_summary *summary, const char *more, char *text, size_t size);
 
+/* "\"layers\":[{\"name\",\"offset\",\"length\",\"fields\":[{\"name\",\"value\",\"offset\",\"length\"}]}]":
+ * the frame's headers. PACKET_LAYERS_JSON_MAX is enough. Returns its length. */
+#define PACKET_LAYERS_JSON_MAX (64U << 10)
+size_t packet_layers_print(const struct packet_frame *frame, char *text, size_t size);
+
 #endif

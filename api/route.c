@@ -235,6 +235,8 @@ char *route_refusal(const char *target, int status, const char **content_type)
 
 static bool path_matches(const char *pattern, const char *const *segments, unsigned n)
 {
+	if (n == 0)
+		return strcmp(pattern, "/") == 0;
 	for (unsigned i = 0; i < n; i++) {
 		const char *end;
 		size_t len;
@@ -281,6 +283,11 @@ static bool principal_check(struct request *request)
 		return false;
 	if (answer == AUTH_WRONG && vendor->wrong_is_403) {
 		err_set(&err, EPERM, NULL, "the credentials are not those of a valid token");
+		route_error(request, 403, &err);
+		return false;
+	}
+	if (answer == AUTH_FOREIGN) {
+		err_set(&err, EPERM, NULL, "a page of another site may not use this sign-in");
 		route_error(request, 403, &err);
 		return false;
 	}

@@ -21,6 +21,7 @@ struct route {
 	const char *params; /* names in the query, "limit cursor"; others are refused by strict
 			       vendors */
 	bool packets;       /* a GET whose answer holds what was captured: audited */
+	bool asks;          /* a POST that changes nothing: not audited */
 };
 
 struct vendor {

@@ -23,6 +23,7 @@
 #include "api/native_json.h"
 #include "api/pace.h"
 #include "api/packet_json.h"
+#include "api/rfc3339.h"
 #include "api/route.h"
 #include "api/websocket.h"
 
@@ -78,6 +79,7 @@ struct texts {
 };
 
 static struct {
+	const struct config *config;
 	struct event_base *base;
 	struct event *second;
 	struct stream *all;
@@ -128,6 +130,7 @@ static const struct watch_ops watch_ops = {
 
 void stream_start(const struct config *config, struct event_base *base)
 {
+	streams.config = config;
 	streams.base = base;
 }
 
@@ -522,6 +525,7 @@ static void rates_send(struct subscription *sub)
 static json_t *status_make(const struct stream *stream)
 {
 	json_t *json = json_object(), *captures = json_array();
+	char time[RFC3339_SIZE];
 
 	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
 		struct session_info info;
@@ -533,8 +537,11 @@ static json_t *status_make(const struct stream *stream)
 			break;
 		json_array_append_new(captures, native_capture(&info));
 	}
+	rfc3339_print(rfc3339_now(), 9, time);
 	json_object_set_new(json, "event", json_string("status"));
+	json_object_set_new(json, "time", json_string(time));
 	json_object_set_new(json, "status", native_status());
 	json_object_set_new(json, "captures", captures);
+	json_object_update_new(json, native_ports(streams.config, &stream->who));
 	return json;
 }

@@ -10,7 +10,7 @@
  *          {"event":"error","status":404,"field":"id","detail":"..."}
  *          {"event":"packets","id":UUID,"skipped":n,"packets":[...]}
  *          {"event":"rates","id":UUID,...,"ledger":{...}}   once a second
- *          {"event":"status","status":{...},"captures":[...]}   once a second
+ *          {"event":"status","time":T,"status":{...},"captures":[...],"ports":[...]}   once a second
  *          {"event":"end","id":UUID,"reason":"...","delivered":n,"skipped":n}
  *
  * A subscription gets at most rate packets a second, evenly chosen; those that it does not get, for

@@ -60,7 +60,7 @@ void trail_answered(const struct request *request, int status)
 		return;
 	if (refused)
 		event = "refused";
-	else if (request->method != METHOD_GET && request->method != METHOD_HEAD)
+	else if (request->method != METHOD_GET && request->method != METHOD_HEAD && !route->asks)
 		event = "change";
 	else if (route->packets)
 		event = "download";

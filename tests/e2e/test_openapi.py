@@ -32,6 +32,9 @@ def test_every_operation_answers_as_described(sluiced, tmp_path):
     daemon.settled(id)
     known = {
         ("post", "/api/v1/captures/{id}/stop"): {},
+        ("post", "/api/v1/session"): {"body": {"token": api.token}},
+        ("post", "/api/v1/filters/check"): {"body": {"filter": "tcp prot 80"}},
+        ("post", "/api/v1/packets/decode"): {"body": {"data": "AgAAAAABAgAAAAACCAY="}},
         ("patch", "/api/v1/captures/{id}"): {"body": {"notes": "n"}},
         ("post", "/api/v1/captures"): {"body": {"limits": {"packets": 1}, "name": "two"}},
         ("post", "/api/v1/tokens"): {"body": {"name": "t", "role": "viewer"}},
@@ -40,6 +43,7 @@ def test_every_operation_answers_as_described(sluiced, tmp_path):
     rest = [o for o in operations() if o not in last and not o[1].endswith(("/live", "/stream"))]
     for method, template in [*rest, *last]:
         url = template.replace("{id}", id).replace("{name}", "t")
+        url = url.replace("{number}", "7").replace("{file}", "app.js")
         answer = api.request(method.upper(), url, **known.get((method, template), {}))
         assert 200 <= answer.status < 300, (method, template, answer)
         assert (method, template, answer.status) in described.seen

@@ -3,8 +3,12 @@
  */
 #include "fake.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "engine/engine.h"
 
@@ -111,4 +115,25 @@ void engine_status(struct engine_status *status)
 	status->blocks_free = 1000;
 	status->n_lcores = 1;
 	status->lcores[0] = (struct engine_lcore){.lcore = 1, .cpu = 1, .role = "rx"};
+}
+
+/* A compiler that dislikes the word "bad". */
+static char compiled[FILTER_EXPRESSION_MAX];
+
+int filter_compile_start(const char *expression)
+{
+	snprintf(compiled, sizeof(compiled), "%s", expression);
+	return eventfd(1, EFD_CLOEXEC);
+}
+
+int filter_compile_finish(int fd, struct filter_code *code, struct err *err)
+{
+	const char *bad = strstr(compiled, "bad");
+
+	close(fd);
+	code->n = bad == NULL ? 4 : 0;
+	if (bad == NULL)
+		return 0;
+	return err_set(
+		err, EINVAL, "filter", "syntax error at 'bad', character %td", bad - compiled + 1);
 }

@@ -25,6 +25,7 @@
 
 #include <event2/event.h>
 
+#include "api/console.h"
 #include "api/api.h"
 #include "api/cloudflare.h"
 #include "api/download.h"
@@ -174,9 +175,155 @@ static void what_is_not_there_is_404(void **state)
 				404);
 		}
 	}
-	expect(ask(admin, "GET", "/", NULL, NULL), 404);
 	expect(ask(admin, "GET", PCAPS "/" ACCOUNT "/download", NULL, NULL), 404);
 	expect(ask(admin, "GET", PCAPS "/ownership", NULL, NULL), 404);
+}
+
+static void the_console_is_served_to_anybody(void **state)
+{
+	struct answer answer = ask(NULL, "GET", "/", NULL, NULL);
+	char tag[64], header[128];
+
+	assert_int_equal(answer.status, 200);
+	assert_true(has_header(&answer, "Content-Type: text/html; charset=utf-8\r\n"));
+	assert_true(has_header(
+		&answer, "Content-Security-Policy: default-src 'none'; script-src 'self';"));
+	assert_true(has_header(&answer, "frame-ancestors 'none'"));
+	assert_true(has_header(&answer, "X-Content-Type-Options: nosniff\r\n"));
+	assert_true(has_header(&answer, "Cache-Control: no-cache\r\n"));
+	assert_int_equal(sscanf(strstr(answer.head, "ETag: "), "ETag: %63s", tag), 1);
+	free(answer.head);
+	snprintf(header, sizeof(header), "If-None-Match: W/%s\r\n", tag);
+	answer = ask(NULL, "GET", "/", header, NULL);
+	assert_int_equal(answer.status, 304);
+	assert_int_equal(answer.body_len, 0);
+	free(answer.head);
+	for (size_t i = 0; i < console_files_n; i++) {
+		char path[128];
+
+		snprintf(path, sizeof(path), "/console/%s", console_files[i].name);
+		answer = ask(NULL, "GET", path, NULL, NULL);
+		assert_int_equal(answer.status, 200);
+		assert_true(has_header(&answer, console_files[i].type));
+		assert_int_equal(answer.body_len, console_files[i].len);
+		assert_memory_equal(answer.body, console_files[i].data, answer.body_len);
+		free(answer.head);
+	}
+	expect(ask(NULL, "GET", "/console/none.js", NULL, NULL), 404);
+	expect(ask(NULL, "POST", "/", NULL, "{}"), 405);
+}
+
+static void browsers_sign_in_with_a_cookie(void **state)
+{
+	char body[128], cookie[160], header[320], *at;
+	struct answer answer;
+	json_t *json;
+
+	expect(ask(NULL, "POST", "/api/v1/session", NULL, "{\"token\":\"wrong\"}"), 401);
+	expect(ask(NULL, "POST", "/api/v1/session", NULL, "{}"), 400);
+	expect(ask(NULL, "GET", "/api/v1/session", NULL, NULL), 401);
+	snprintf(body, sizeof(body), "{\"token\":\"%s\"}", viewer);
+	expect(ask(NULL, "POST", "/api/v1/session", "Origin: http://evil\r\n", body), 403);
+	answer = ask(NULL, "POST", "/api/v1/session", "Origin: http://x\r\n", body);
+	assert_int_equal(answer.status, 200);
+	assert_true(has_header(&answer, "; HttpOnly; SameSite=Strict\r\n"));
+	at = strstr(answer.head, "Set-Cookie: ") + strlen("Set-Cookie: ");
+	snprintf(cookie, sizeof(cookie), "Cookie: a=b; %.*s\r\n", (int)strcspn(at, ";"), at);
+	assert_null(strstr(answer.head, "Path="));
+	json = answer_json(answer, 200);
+	assert_string_equal(text_of(json, "role"), "viewer");
+	json_decref(json);
+
+	expect(ask(NULL, "GET", "/api/v1/captures", cookie, NULL), 200);
+	snprintf(header, sizeof(header), "%sOrigin: http://evil\r\n", cookie);
+	expect(ask(NULL, "GET", "/api/v1/captures", header, NULL), 403);
+	snprintf(header, sizeof(header), "%sOrigin: http://x\r\n", cookie);
+	expect(ask(NULL, "GET", "/api/v1/captures", header, NULL), 200);
+	snprintf(header, sizeof(header),
+		"%sOrigin: https://front:8443\r\nX-Forwarded-Host: front:8443\r\n", cookie);
+	expect(ask(NULL, "GET", "/api/v1/captures", header, NULL), 200);
+	/* What the token may not, the cookie may not. */
+	expect(ask(NULL, "POST", "/api/v1/captures", cookie, "{}"), 403);
+
+	answer = ask(NULL, "POST", "/api/v1/session", "X-Forwarded-Proto: https\r\n", body);
+	assert_true(has_header(&answer, "; Secure\r\n"));
+	free(answer.head);
+	expect(ask(NULL, "DELETE", "/api/v1/session", cookie, NULL), 204);
+	expect(ask(NULL, "GET", "/api/v1/captures", cookie, NULL), 401);
+}
+
+static void filters_are_judged_without_a_capture(void **state)
+{
+	json_t *json, *error;
+
+	json = answer_json(
+		ask(admin, "POST", "/api/v1/filters/check", NULL, "{\"filter\":\"tcp\"}"), 200);
+	assert_true(json_is_true(json_object_get(json, "valid")));
+	assert_true(json_is_null(json_object_get(json, "error")));
+	json_decref(json);
+	json = answer_json(
+		ask(admin, "POST", "/api/v1/filters/check", NULL, "{\"filter\":\"tcp bad 1\"}"),
+		200);
+	assert_true(json_is_false(json_object_get(json, "valid")));
+	error = json_object_get(json, "error");
+	assert_int_equal(json_integer_value(json_object_get(error, "offset")), 4);
+	assert_int_equal(json_integer_value(json_object_get(error, "length")), 3);
+	json_decref(json);
+	json = answer_json(
+		ask(admin, "POST", "/api/v1/filters/check", NULL, "{\"filter\":\" \"}"), 200);
+	assert_true(json_is_true(json_object_get(json, "valid")));
+	json_decref(json);
+	expect(ask(admin, "POST", "/api/v1/filters/check", NULL, "{\"filter\":3}"), 400);
+	expect(ask(admin, "POST", "/api/v1/filters/check", NULL, "{}"), 400);
+	expect(ask(viewer, "POST", "/api/v1/filters/check", NULL, "{\"filter\":\"tcp\"}"), 403);
+}
+
+static void packets_are_found_by_number_and_words(void **state)
+{
+	char path[160];
+	json_t *json;
+
+	snprintf(path, sizeof(path), "%s", create(admin, "{\"limits\":{\"packets\":9}}"));
+	json = answer_json(ask(viewer, "GET", joined(path, "/packets/9"), NULL, NULL), 200);
+	assert_int_equal(json_integer_value(json_object_get(json, "number")), 9);
+	assert_true(json_array_size(json_object_get(json, "layers")) > 0);
+	assert_true(json_string_length(json_object_get(json, "data")) > 0);
+	json_decref(json);
+	expect(ask(viewer, "GET", joined(path, "/packets/10"), NULL, NULL), 404);
+	expect(ask(viewer, "GET", joined(path, "/packets/0"), NULL, NULL), 404);
+	expect(ask(viewer, "GET", joined(path, "/packets/-1"), NULL, NULL), 404);
+	expect(ask(viewer, "GET", joined(path, "/packets/1x"), NULL, NULL), 404);
+	expect(ask(viewer, "GET", joined(path, "/packets/99999999999999999999"), NULL, NULL), 404);
+	json = answer_json(
+		ask(viewer, "GET", joined(path, "/packets?limit=4&offset=3"), NULL, NULL), 200);
+	assert_int_equal(json_integer_value(json_object_get(json, "next")), 7);
+	json_decref(json);
+	json = answer_json(ask(viewer, "GET", joined(path, "/packets?limit=100"), NULL, NULL), 200);
+	assert_true(json_is_null(json_object_get(json, "next")));
+	json_decref(json);
+	json = answer_json(
+		ask(viewer, "GET", joined(path, "/packets?words=nothing+like+it"), NULL, NULL),
+		200);
+	assert_int_equal(json_array_size(json_object_get(json, "packets")), 0);
+	assert_true(json_is_null(json_object_get(json, "next")));
+	json_decref(json);
+	expect(ask(viewer, "GET", joined(path, "/packets?words=1+2+3+4+5+6+7+8+9"), NULL, NULL),
+		400);
+}
+
+static void bytes_become_layers(void **state)
+{
+	json_t *json = answer_json(ask(viewer, "POST", "/api/v1/packets/decode", NULL,
+					   "{\"data\":\"AgAAAAABAgAAAAACCAY=\"}"),
+		200);
+	json_t *layers = json_object_get(json, "layers");
+
+	assert_int_equal(json_array_size(layers), 1);
+	assert_string_equal(text_of(json_array_get(layers, 0), "name"), "Ethernet");
+	json_decref(json);
+	expect(ask(viewer, "POST", "/api/v1/packets/decode", NULL, "{\"data\":\"A*==\"}"), 400);
+	expect(ask(viewer, "POST", "/api/v1/packets/decode", NULL, "{\"data\":\"\"}"), 400);
+	expect(ask(NULL, "POST", "/api/v1/packets/decode", NULL, "{\"data\":\"AAAA\"}"), 401);
 }
 
 static void captures_live_and_die(void **state)
@@ -818,6 +965,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_route_is_open_by_mistake),
 		cmocka_unit_test(what_is_not_there_is_404),
+		cmocka_unit_test(the_console_is_served_to_anybody),
+		cmocka_unit_test(browsers_sign_in_with_a_cookie),
+		cmocka_unit_test(filters_are_judged_without_a_capture),
+		cmocka_unit_test(packets_are_found_by_number_and_words),
+		cmocka_unit_test(bytes_become_layers),
 		cmocka_unit_test(captures_live_and_die),
 		cmocka_unit_test(other_accounts_captures_are_not_there),
 		cmocka_unit_test(lists_have_pages),

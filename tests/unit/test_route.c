@@ -67,7 +67,8 @@ static void paths_find_their_vendor_and_route(void **state)
 static void other_paths_find_nothing(void **state)
 {
 	static const char *const paths[] = {
-		"/",
+		"/console",
+		"/console/",
 		"/api",
 		"/api/v1",
 		"/api/v1/captures/",
