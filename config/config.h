@@ -25,6 +25,7 @@
 enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_YES, CONFIG_HUGEPAGES_NO };
 enum config_poll { CONFIG_POLL_AUTO, CONFIG_POLL_ALWAYS, CONFIG_POLL_WANTED };
 enum config_when_full { CONFIG_WHEN_FULL_DELETE_OLDEST, CONFIG_WHEN_FULL_REFUSE };
+enum config_on_full { CONFIG_ON_FULL_STOP, CONFIG_ON_FULL_WAIT };
 #define CONFIG_SPARE_NO   0
 #define CONFIG_SPARE_AUTO UINT64_MAX
 
@@ -110,6 +111,7 @@ struct config {
 		uint64_t quota_bytes;
 		uint64_t durable_every_ms;
 		enum config_when_full when_full;
+		enum config_on_full on_full;
 		enum config_measure measure;
 		uint64_t spare_bytes; /* or one of the two below */
 	} storage;

@@ -4,6 +4,7 @@
 #include "control/capture.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,8 @@
 #include "engine/clock.h"
 #include "engine/tap.h"
 
-#define AHEAD_BYTES_MIN (1ULL << 20) /* kept ahead of a lane that is idle */
+#define AHEAD_BYTES_MIN (1ULL << 20)  /* kept ahead of a lane that is idle */
+#define SPACE_RESERVE   (64ULL << 10) /* of a full disk, for the statistics at the file's end */
 #define PROBES_MAX      16
 
 static uint64_t sync_failures;
@@ -57,12 +59,15 @@ struct capture {
 	struct tap_bound (*bounds)[TAP_BOUNDS_MAX]; /* by lane: where packets begin, news */
 	bool sync;
 	bool suspect_known; /* what is to be closed tells of it */
+	bool hold;
+	bool full; /* the last extension found no space, and it waits */
 
 	/* the storage worker's own */
 	int suspect_rc; /* of the first sync that failed: none is believed any more */
 
 	/* the jobs' results */
 	int extend_rc;
+	int damage; /* the files are not what was written any more: no use to close them */
 	int sync_rc;
 	bool all_synced;
 	uint64_t synced_packets;
@@ -79,6 +84,10 @@ struct capture {
 	int suspect; /* as suspect_rc */
 	unsigned n_probes;
 	struct probe probes[PROBES_MAX];
+	bool waits;
+	bool space_missing; /* a write waits for it */
+	uint64_t size_bytes;
+	char trouble[160];
 };
 
 static void create_run(struct job *job);
@@ -88,6 +97,9 @@ static void abandoned_done(struct job *job);
 static void marks_take(struct capture *capture, const struct tap *tap);
 static void books_take(struct capture *capture, const struct tap *tap);
 static void tend_run(struct job *job);
+static int lane_extend(struct capture *capture, unsigned index);
+static void space_tell(struct capture *capture, bool full);
+static void trouble_set(struct capture *capture, const char *what, int rc);
 static void index_tend(struct capture *capture);
 static int lanes_sync(struct capture *capture);
 static uint64_t settled_packets(const struct capture *capture);
@@ -150,6 +162,11 @@ void capture_create(struct capture *capture, char *record, capture_done *done, v
 	job_post(WORKER_STORAGE, &capture->job);
 }
 
+void capture_wait(struct capture *capture)
+{
+	capture->waits = true;
+}
+
 void capture_abandon(struct capture *capture)
 {
 	capture->done = NULL;
@@ -206,6 +223,39 @@ void capture_finish_again(struct capture *capture, char *record)
 int capture_suspect(const struct capture *capture)
 {
 	return capture->suspect;
+}
+
+void capture_hold(struct capture *capture, bool hold)
+{
+	if (!capture->tending)
+		capture->hold = hold;
+}
+
+bool capture_full(const struct capture *capture)
+{
+	return capture->full || capture->space_missing;
+}
+
+const char *capture_trouble(const struct capture *capture)
+{
+	return capture->trouble[0] != '\0' ? capture->trouble : NULL;
+}
+
+bool capture_finish_later(struct capture *capture, char *record, capture_done *done, void *arg)
+{
+	if (capture->damage != 0) {
+		free(record);
+		return false;
+	}
+	capture->done = done;
+	capture->arg = arg;
+	capture_finish_again(capture, record);
+	return true;
+}
+
+uint64_t capture_size_bytes(const struct capture *capture)
+{
+	return capture->size_bytes;
 }
 
 bool capture_merges(const struct capture *capture)
@@ -410,8 +460,12 @@ static void tend_run(struct job *job)
 	capture->extend_rc = 0;
 	capture->sync_rc = 0;
 	for (unsigned i = 0; i < capture->n_lanes; i++) {
-		int rc = store_extend(&capture->store.lanes[i], capture->want_bytes[i]);
+		int rc = store_lane_check(&capture->store.lanes[i]);
 
+		if (rc != 0)
+			capture->damage = rc;
+		else
+			rc = lane_extend(capture, i);
 		if (rc != 0)
 			capture->extend_rc = rc;
 	}
@@ -421,6 +475,19 @@ static void tend_run(struct job *job)
 	if (capture->suspect_rc == 0)
 		capture->suspect_rc = lanes_sync(capture);
 	capture->sync_rc = capture->suspect_rc;
+}
+
+/* Once it is full there is room again when the file has grown, and not when less is wanted. */
+static int lane_extend(struct capture *capture, unsigned index)
+{
+	struct store_lane *lane = &capture->store.lanes[index];
+	uint64_t want_bytes = capture->want_bytes[index];
+
+	if (capture->full && want_bytes < lane->allocated_bytes + AHEAD_BYTES_MIN)
+		want_bytes = lane->allocated_bytes + AHEAD_BYTES_MIN;
+	if (capture->hold && want_bytes > lane->allocated_bytes)
+		return -ENOSPC;
+	return store_extend(lane, want_bytes);
 }
 
 /* It helps a recovery and is no promise: where it cannot be written, less can be rescued. */
@@ -468,6 +535,32 @@ static int lanes_sync(struct capture *capture)
 	return store_state_write(&capture->store, state);
 }
 
+static bool is_full(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT;
+}
+
+/* The tap's lanes go no further than there is space. */
+static void space_tell(struct capture *capture, bool full)
+{
+	capture->space_missing = tap_space_missing(capture->tap);
+	for (unsigned i = 0; i < capture->n_lanes && (full || capture->full); i++) {
+		const uint64_t allocated_bytes = capture->store.lanes[i].allocated_bytes;
+
+		tap_lane_space(capture->tap, i,
+			full && allocated_bytes > SPACE_RESERVE ? allocated_bytes - SPACE_RESERVE
+								: 0);
+	}
+	capture->full = full;
+}
+
+static void trouble_set(struct capture *capture, const char *what, int rc)
+{
+	if (capture->trouble[0] == '\0')
+		snprintf(capture->trouble, sizeof(capture->trouble), "%s: %s", what,
+			store_strerror(rc));
+}
+
 static void tend_done(struct job *job)
 {
 	struct capture *capture = (struct capture *)((char *)job - offsetof(struct capture, tend));
@@ -477,10 +570,15 @@ static void tend_done(struct job *job)
 	for (unsigned i = 0; i < capture->n_lanes; i++)
 		capture->allocated_bytes += capture->store.lanes[i].allocated_bytes;
 	suspect_note(capture);
-	if (capture->extend_rc == -ENOSPC || capture->extend_rc == -EDQUOT)
-		tap_end_raise(capture->tap, END_disk_full);
-	else if (capture->extend_rc != 0 || capture->sync_rc != 0)
+	space_tell(capture, capture->waits && is_full(capture->extend_rc));
+	if (capture->extend_rc != 0 && !capture->full) {
+		trouble_set(capture, "the file cannot be extended", capture->extend_rc);
+		tap_end_raise(
+			capture->tap, is_full(capture->extend_rc) ? END_disk_full : END_io_error);
+	} else if (capture->sync_rc != 0) {
+		trouble_set(capture, "what was written cannot be made durable", capture->sync_rc);
 		tap_end_raise(capture->tap, END_io_error);
+	}
 	if (capture->sync && capture->sync_rc == 0) {
 		capture->synced_ns = capture->marked_ns;
 		capture->durable_packets = capture->synced_packets;
@@ -492,7 +590,6 @@ static void finish_run(struct job *job)
 {
 	struct capture *capture = capture_of(job);
 	uint64_t bytes[STORE_LANES_MAX], packets[STORE_LANES_MAX];
-	uint64_t size_bytes;
 	int rc;
 
 	for (unsigned i = 0; i < capture->n_lanes; i++) {
@@ -500,6 +597,13 @@ static void finish_run(struct job *job)
 		packets[i] = capture->ends[i].written_packets;
 		if (capture->store.lanes[i].spare)
 			spare_fill_used(bytes[i]);
+	}
+	if (capture->damage != 0) {
+		store_release(&capture->store);
+		capture->finish_rc = capture->damage;
+		err_set(&capture->err, EIO, NULL, "the file cannot be closed: %s",
+			store_strerror(capture->damage));
+		return;
 	}
 	/* An error that the kernel keeps for a descriptor is seen through no other. */
 	if (capture->suspect_rc == 0 && !capture->all_synced)
@@ -512,7 +616,9 @@ static void finish_run(struct job *job)
 		return;
 	}
 	rc = store_finish(&capture->store, bytes, packets, capture->trailer, capture->trailer_len,
-		capture->record, &capture->suspect_rc, &size_bytes);
+		capture->record, &capture->suspect_rc, &capture->size_bytes);
+	if (rc == -ESTALE || rc == -ENODATA)
+		capture->damage = rc;
 	if (rc == 1) {
 		int prepared = merge_prepare(&capture->id, capture->trailer, capture->trailer_len);
 
@@ -520,7 +626,8 @@ static void finish_run(struct job *job)
 	}
 	capture->finish_rc = rc;
 	if (rc < 0)
-		err_set(&capture->err, -rc, NULL, "the file cannot be closed: %s", strerror(-rc));
+		err_set(&capture->err, -rc, NULL, "the file cannot be closed: %s",
+			store_strerror(rc));
 }
 
 static struct capture *capture_of(struct job *job)

@@ -32,6 +32,8 @@ void capture_create(struct capture *capture, char *record, capture_done *done, v
 /* Before create: what bounds the packets that a crash may leave unaccounted. No more than rate_max_pps
  * are accepted a second (0: nobody knows), and at least every every_ns it is noted how many were. */
 void capture_bounds(struct capture *capture, uint64_t rate_max_pps, uint64_t every_ns);
+/* Before create: on a full disk the tap, which waits, too, loses packets until there is space. */
+void capture_wait(struct capture *capture);
 /* While it is being made: nobody is told any more, what was made is removed, and it frees itself. */
 void capture_abandon(struct capture *capture);
 /* After create: tell the tap's lanes where to write. */
@@ -44,6 +46,13 @@ void capture_connect(struct capture *capture, struct tap *tap);
  */
 void capture_tend(struct capture *capture, struct tap *tap, uint64_t sync_every_ns);
 
+/* Nothing is set aside for it from the next capture_tend on, as if the disk were full. */
+void capture_hold(struct capture *capture, bool hold);
+/* It waits for space. */
+bool capture_full(const struct capture *capture);
+/* What made it raise the tap's end: a sentence, or NULL. */
+const char *capture_trouble(const struct capture *capture);
+
 /*
  * The tap has drained: close the files. trailer and record are malloc'ed and become the capture's. done
  * gets err->code 0 and then capture_merges says whether a merge must follow. After an error it may be
@@ -53,6 +62,13 @@ void capture_finish(struct capture *capture, const struct tap *tap, void *traile
 	size_t trailer_len, char *record, capture_done *done, void *arg);
 void capture_finish_again(struct capture *capture, char *record);
 bool capture_merges(const struct capture *capture);
+/*
+ * It could not be closed, and its tap is gone: try again, with the record as it should be now (malloc'ed);
+ * false: that is no use, the files are not what was written any more. done as before; then
+ * capture_size_bytes is the closed file's.
+ */
+bool capture_finish_later(struct capture *capture, char *record, capture_done *done, void *arg);
+uint64_t capture_size_bytes(const struct capture *capture);
 /* What the closed file will have: known before it is closed. */
 uint64_t capture_final_size(
 	const struct capture *capture, const struct tap *tap, size_t trailer_len);

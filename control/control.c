@@ -39,6 +39,7 @@
 #define CONTROL_NICE (-10) /* like writers: heard even where an RX lcore spins on the same CPU */
 #define TICK_MS      100
 #define STOP_WAIT_NS (40 * CLOCK_NS_PER_S) /* for a disk that does not answer; of the unit's 60 s */
+#define TICKS_QUOTA  3                     /* a disk that fills up is seen in time */
 #define TICKS_SLOW   10 /* ticks between the things that are done once a second */
 #define TEND_MS_MIN  5
 #define TEND_SHARE   10 /* of the time in which what is accepted is to be durable */
@@ -212,12 +213,13 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	stall_tick();
 	device_refresh(session_ports_check);
 	session_clock_check();
-	if (++control.n_ticks % TICKS_SLOW != 0)
+	if (++control.n_ticks % TICKS_QUOTA == 0)
+		quota_tick();
+	if (control.n_ticks % TICKS_SLOW != 0)
 		return;
 	load_sample();
 	bottleneck_sample();
 	admission_tick();
-	quota_tick();
 	session_upload_tick();
 	ownership_tick();
 	ceiling_tick(sessions_idle());

@@ -15,7 +15,8 @@
 #include "control/store.h"
 #include "control/table.h"
 
-#define FREE_PERCENT_MIN 5
+#define FREE_PERCENT_MIN   5
+#define FREE_PERCENT_AGAIN 6 /* before what was held goes on */
 
 static struct {
 	const struct config *config;
@@ -27,6 +28,7 @@ static struct {
 	struct job shrink;
 	uint64_t shrink_bytes;
 	bool shrinking;
+	bool holds;
 } quota;
 
 static void measure_work(struct job *job);
@@ -45,6 +47,7 @@ static void running_end(void);
 void quota_init(const struct config *config)
 {
 	quota.config = config;
+	quota.holds = false;
 	store_usage(&quota.usage);
 }
 
@@ -80,6 +83,11 @@ int quota_check(struct err *err)
 		(unsigned long long)quota_used_bytes(), (unsigned long long)quota_limit_bytes());
 }
 
+bool quota_holds(void)
+{
+	return quota.holds;
+}
+
 uint64_t quota_size_bytes(void)
 {
 	return quota.usage.size_bytes;
@@ -98,7 +106,7 @@ uint64_t quota_used_bytes(void)
 		if (s->run != NULL && s->run->capture != NULL)
 			used_bytes += capture_allocated_bytes(s->run->capture);
 		else
-			used_bytes += session_local_bytes(s);
+			used_bytes += session_local_bytes(s) + s->left_bytes;
 	}
 	return used_bytes;
 }
@@ -120,6 +128,8 @@ static void measure_done(struct job *job)
 {
 	quota.measuring = false;
 	quota.usage = quota.fresh;
+	if (quota.usage.free_bytes >= quota.usage.size_bytes / 100 * FREE_PERCENT_AGAIN)
+		quota.holds = false;
 	if (!room_short())
 		return;
 	if (spare_bytes() != 0)
@@ -163,7 +173,7 @@ static void room_make(void)
 	if (quota.expiring || oldest == NULL || !room_short())
 		return;
 	quota.expiring = true;
-	quota.usage.free_bytes += oldest->size_bytes;
+	quota.usage.free_bytes += oldest->size_bytes + oldest->left_bytes;
 	session_expire(oldest, oldest_expired, NULL);
 }
 
@@ -186,8 +196,9 @@ static struct session *oldest_closed(void)
 {
 	for (struct session *s = table_oldest(); s != NULL; s = s->newer)
 		if ((s->state == SESSION_complete || s->state == SESSION_failed) &&
-			session_local_bytes(s) != 0 && session_uploaded(s) && !s->expiring &&
-			!s->expire_failed && s->deleters == NULL)
+			session_local_bytes(s) + s->left_bytes != 0 && session_uploaded(s) &&
+			!s->closing_again && !s->expiring && !s->expire_failed &&
+			s->deleters == NULL)
 			return s;
 	return NULL;
 }
@@ -201,7 +212,14 @@ static void oldest_expired(void *arg)
 /* Nothing is left to remove and the disk is about to be full: end while the files can be closed. */
 static void running_end(void)
 {
+	if (quota.config->storage.on_full == CONFIG_ON_FULL_WAIT) {
+		quota.holds = true;
+		return;
+	}
 	for (struct session *s = table_newest(); s != NULL; s = s->older)
-		if (s->state == SESSION_running && session_output_is_file(s->output))
+		if (s->state == SESSION_running && session_output_is_file(s->output)) {
+			session_message_set(
+				s, "the disk is about to be full: less than 5 % of it is free");
 			session_stop(s, END_disk_full, NULL, NULL);
+		}
 }

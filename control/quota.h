@@ -8,6 +8,7 @@
 #ifndef CONTROL_QUOTA_H
 #define CONTROL_QUOTA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "config/config.h"
@@ -16,11 +17,14 @@
 /* Main, once, before the loop: measures. */
 void quota_init(const struct config *config);
 
-/* Once a second: measure the file system on the bulk worker, then make room. */
+/* Some times a second: measure the file system on the bulk worker, then make room. */
 void quota_tick(void);
 
 /* May another capture begin? -ENOSPC with err if there is no room and none can be made. */
 int quota_check(struct err *err);
+
+/* Nothing is left to remove and the disk is about to be full: captures that wait get no more space. */
+bool quota_holds(void);
 
 uint64_t quota_size_bytes(void);  /* of the file system */
 uint64_t quota_free_bytes(void);  /* of it, a second ago */

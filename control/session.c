@@ -31,6 +31,7 @@ static void delete_closed(struct session *session, const struct err *err, void *
 static void delete_told(struct session *session, const struct err *err, void *arg);
 static void deleters_tell(struct session *session, const struct err *err);
 static int storage_check(const struct session_spec *spec, struct err *err);
+static void space_tend(struct session *session, uint64_t sync_every_ns);
 static void replaced_remove(struct session *session);
 static void replaced_removed(struct session *session, const struct err *err, void *arg);
 static void closed_log(const struct session *session, enum session_state state);
@@ -362,6 +363,7 @@ void session_free(struct session *session)
 	session_upload_fini(session);
 	free(session->message);
 	free(session->events);
+	capture_free(session->unclosed);
 	free(session);
 }
 
@@ -403,10 +405,39 @@ void session_tend(void)
 		struct session_run *run = session->run;
 
 		replaced_remove(session);
+		session_end_again(session);
 		if (run != NULL && run->capture != NULL && run->tap != NULL && !run->removing &&
 			session->state != SESSION_starting)
-			capture_tend(run->capture, run->tap, sync_every_ns);
+			space_tend(session, sync_every_ns);
 	}
+}
+
+/* Keep space ahead; where there is none, and the capture waits for some, say so. */
+static void space_tend(struct session *session, uint64_t sync_every_ns)
+{
+	struct session_run *run = session->run;
+	const bool full = capture_full(run->capture);
+	struct ledger ledger;
+
+	capture_hold(run->capture, quota_holds());
+	capture_tend(run->capture, run->tap, sync_every_ns);
+	if (full == run->full)
+		return;
+	run->full = full;
+	tap_ledger(run->tap, &ledger);
+	if (full) {
+		session_message_set(session, "the disk is full: packets are dropped as no_space "
+					     "until there is room");
+		session_event_add(session, "%s", session->message);
+		log_warning("capture %s: %s", session_id_text(session), session->message);
+		return;
+	}
+	free(session->message);
+	session->message = NULL;
+	session_event_add(session, "there is room again: %llu packets were dropped as no_space",
+		(unsigned long long)ledger.dropped[DROP_no_space]);
+	log_info("capture %s: there is room again, dropped as no_space=%llu",
+		session_id_text(session), (unsigned long long)ledger.dropped[DROP_no_space]);
 }
 
 /* The capture that session replaces goes once there is a packet instead of it. */

@@ -23,7 +23,10 @@
 #include "control/record.h"
 #include "control/totals.h"
 #include "control/watch.h"
+#include "engine/clock.h"
 #include "engine/pcapng.h"
+
+#define CLOSE_AGAIN_NS (2 * CLOCK_NS_PER_S)
 
 static void stop_ready(evutil_socket_t fd, short what, void *arg);
 static void end_begin(struct session *session);
@@ -35,6 +38,8 @@ static void *trailer_make(struct session *session, size_t *len);
 static void files_finished(void *arg, const struct err *err);
 static void files_finish_again(struct session *session, const struct err *err);
 static void suspect_tell(struct session *session);
+static void unclosed_keep(struct session *session);
+static void closed_again(void *arg, const struct err *err);
 static void tap_unplugged(struct publish_wait *wait);
 static void port_released(struct device_wait *wait, const struct err *err);
 
@@ -101,6 +106,8 @@ static void end_drained(struct session *session)
 		snprintf(text, sizeof(text), "writing failed: %s",
 			strerror(tap_sink_error(run->tap)));
 		session_message_set(session, text);
+	} else if (run->capture != NULL && capture_trouble(run->capture) != NULL) {
+		session_message_set(session, capture_trouble(run->capture));
 	}
 	run->removing = true;
 	/* The statistics at the file's end want the ports' last counts. */
@@ -250,6 +257,59 @@ static void port_released(struct device_wait *wait, const struct err *err)
 	session_end_check(run->session);
 }
 
+/* What the file takes stays counted, and closing it is tried again. */
+static void unclosed_keep(struct session *session)
+{
+	struct session_run *run = session->run;
+
+	session->left_bytes = capture_allocated_bytes(run->capture);
+	session->size_bytes = 0;
+	session->unclosed = run->capture;
+	session->unclosed_ns = clock_monotonic_ns();
+	run->capture = NULL;
+}
+
+/* Now and then, of a session whose file could not be closed: there may be space now, or a disk. */
+void session_end_again(struct session *session)
+{
+	const uint64_t now_ns = clock_monotonic_ns();
+	char *record;
+
+	if (session->unclosed == NULL || session->closing_again || session->expiring ||
+		session->deleters != NULL || now_ns - session->unclosed_ns < CLOSE_AGAIN_NS)
+		return;
+	session->unclosed_ns = now_ns;
+	record = record_print(session, SESSION_failed);
+	if (!capture_finish_later(session->unclosed, record, closed_again, session)) {
+		capture_free(session->unclosed);
+		session->unclosed = NULL;
+		return;
+	}
+	session->closing_again = true;
+	session->n_jobs++;
+}
+
+static void closed_again(void *arg, const struct err *err)
+{
+	struct session *session = arg;
+	struct capture *capture = session->unclosed;
+
+	session->closing_again = false;
+	session->n_jobs--;
+	if (err->code != 0)
+		return;
+	session->unclosed = NULL;
+	session->left_bytes = 0;
+	session->size_bytes = capture_size_bytes(capture);
+	session_event_add(session, "the file could be closed now");
+	log_info("capture %s could be closed now", session_id_text(session));
+	if (capture_merges(capture)) {
+		session_state_set(session, SESSION_converting);
+		session_job_merge(session, record_print(session, SESSION_failed));
+	}
+	capture_free(capture);
+}
+
 void session_end_check(struct session *session)
 {
 	struct session_run *run = session->run;
@@ -259,7 +319,7 @@ void session_end_check(struct session *session)
 		return;
 	merges = run->capture != NULL && run->finish_rc == 0 && capture_merges(run->capture);
 	if (run->finish_rc != 0) {
-		session->size_bytes = 0;
+		unclosed_keep(session);
 		if (session_end_state(session) == SESSION_complete)
 			session->reason = run->finish_rc == -ENOSPC ? END_disk_full : END_io_error;
 	}

@@ -424,6 +424,9 @@ static void expire_done(struct job *job)
 			strerror(-work->rc));
 	} else {
 		session->size_bytes = 0;
+		session->left_bytes = 0;
+		capture_free(session->unclosed);
+		session->unclosed = NULL;
 		session_state_set(session, SESSION_deleted);
 		if (session->record_stale)
 			session_job_record(session, NULL, NULL);

@@ -295,6 +295,8 @@ static void start_tap(struct session *session)
 	}
 	capture_bounds(run->capture, rate_max_pps(session),
 		sessions.config->storage.durable_every_ms * 1000000ULL);
+	if (sessions.config->storage.on_full == CONFIG_ON_FULL_WAIT)
+		capture_wait(run->capture);
 	run->files_event = event_new(sessions.base, -1, 0, files_late, session);
 	event_add(run->files_event, &(struct timeval){.tv_sec = FILES_WAIT_S});
 	capture_create(run->capture, record, files_created, session);
@@ -364,6 +366,7 @@ static int tap_make(struct session *session, size_t header_len, struct err *err)
 		.limit_bytes = session->limit_bytes,
 		.limit_ns = session->limit_ns,
 		.sink = sinks[session->output],
+		.waits = sessions.config->storage.on_full == CONFIG_ON_FULL_WAIT,
 		.stream_fd = session->run->stream_fd,
 		.encapsulation = session->encapsulation,
 	};

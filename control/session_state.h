@@ -49,6 +49,7 @@ struct session_run {
 	struct job refresh;
 	struct tap *tap;   /* NULL before it is made and after its grace period */
 	bool ending;       /* taken out of the rx_set's live taps */
+	bool full;         /* its capture waits for space */
 	bool removing;     /* drained, on its way out of the rx_set */
 	bool unplugged;    /* out of the rx_set, ports released */
 	bool finished;     /* files closed or handed to a merge */
@@ -112,6 +113,10 @@ struct session {
 	bool replaced;        /* and gone */
 	uint64_t created_ns, started_ns, ended_ns;
 	uint64_t size_bytes;
+	uint64_t left_bytes;      /* on the disk, of a file that could not be closed */
+	struct capture *unclosed; /* that file: closing it is tried again */
+	uint64_t unclosed_ns;     /* monotonic: the last try */
+	bool closing_again;
 	struct ledger ledger; /* once run is gone; while it runs the tap's counters are the truth */
 	bool queued;          /* converting, and the bulk worker is at something else */
 	bool expiring;
@@ -181,6 +186,7 @@ void session_time_set(struct session *session);
 void session_end_soon(struct session *session, enum end_reason reason);
 void session_end_push(struct session *session);
 void session_end_check(struct session *session);
+void session_end_again(struct session *session);
 /* What a session that ended for its reason is, once its file is closed. */
 enum session_state session_end_state(const struct session *session);
 void session_run_free(struct session_run *run);

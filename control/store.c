@@ -317,6 +317,63 @@ static int finish_several(struct store_capture *capture, const uint64_t *lane_by
 	return rc != 0 ? rc : 1;
 }
 
+int store_lane_check(const struct store_lane *lane)
+{
+	struct stat st;
+
+	if (fstat(lane->fd, &st) != 0)
+		return -errno;
+	if (st.st_nlink == 0)
+		return -ESTALE;
+	return (uint64_t)st.st_size < lane->allocated_bytes ? -ENODATA : 0;
+}
+
+const char *store_strerror(int rc)
+{
+	switch (rc) {
+	case -ESTALE:
+		return "somebody else has removed or replaced it";
+	case -ENODATA:
+		return "somebody else has cut it shorter than what was written";
+	default:
+		return strerror(-rc);
+	}
+}
+
+/* The same file under this name? */
+static bool entry_is(int dir, const char *name, int fd)
+{
+	struct stat by_name, held;
+
+	return fstatat(dir, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &held) == 0 &&
+	       by_name.st_ino == held.st_ino && by_name.st_dev == held.st_dev;
+}
+
+/* Names are used from here on: they must mean what is held, and files must hold what was written. */
+static int capture_check(const struct store_capture *capture, const uint64_t *lane_bytes)
+{
+	char name[DIR_NAME_MAX], lane_name[STORE_NAME_SIZE];
+	struct stat st;
+
+	dir_name(&capture->id, true, name);
+	if (!entry_is(store.captures, name, capture->dir))
+		return -ESTALE;
+	for (unsigned i = 0; i < capture->n_lanes; i++) {
+		const int fd = capture->lanes[i].fd;
+
+		if (fd < 0)
+			continue;
+		store_lane_name(i, lane_name);
+		if (!entry_is(capture->dir, lane_name, fd))
+			return -ESTALE;
+		if (fstat(fd, &st) != 0)
+			return -errno;
+		if ((uint64_t)st.st_size < lane_bytes[i])
+			return -ENODATA;
+	}
+	return 0;
+}
+
 int store_finish(struct store_capture *capture, const uint64_t *lane_bytes,
 	const uint64_t *lane_packets, const void *trailer, uint64_t trailer_len, const char *record,
 	int *suspect_rc, uint64_t *size_bytes)
@@ -324,6 +381,11 @@ int store_finish(struct store_capture *capture, const uint64_t *lane_bytes,
 	unsigned n = 0, only = 0;
 	int rc;
 
+	rc = capture->dir >= 0 ? capture_check(capture, lane_bytes) : 0;
+	if (rc != 0) {
+		store_release(capture);
+		return rc;
+	}
 	for (unsigned i = 0; i < capture->n_lanes; i++) {
 		/* Closed, a file may become a spare. */
 		store_lane_close(&capture->lanes[i]);

@@ -74,6 +74,11 @@ void store_release(struct store_capture *capture);
  */
 int store_extend(struct store_lane *lane, uint64_t want_bytes);
 
+/* Is the lane's file still what was made? -ESTALE: it was removed, -ENODATA: it was cut. */
+int store_lane_check(const struct store_lane *lane);
+/* strerror of an -errno; of the two above a sentence. */
+const char *store_strerror(int rc);
+
 /* fdatasync one lane, or all. 0 or -errno; after a failure the lane must be treated as suspect for ever. */
 int store_sync(struct store_lane *lane);
 int store_sync_all(struct store_capture *capture);
@@ -139,9 +144,10 @@ void store_books_read(int dir, const struct uuid *id, struct store_books *books)
  * directory, fsync its parent; *size_bytes = the file's size; returns 0. Little that was written onto a
  * spare is copied to a file of its own, and the spare is a spare again. More than one: cut and
  * fdatasync each, keep UUID.open, return 1: merge_prepare and merge_run must follow. -errno:
- * failed, what can be read stays readable in UUID.open. The record is durable before capture.pcapng
- * has its name; NULL keeps the one that is there. Closes the capture's descriptors in each case. May be
- * called again after a failure, and goes on where it stopped.
+ * failed, what can be read stays readable in UUID.open; -ESTALE or -ENODATA: somebody else has removed,
+ * replaced or cut what belongs to the capture, and nothing was touched. The record is durable before
+ * capture.pcapng has its name; NULL keeps the one that is there. Closes the capture's descriptors in
+ * each case. May be called again after a failure, and goes on where it stopped.
  */
 int store_finish(struct store_capture *capture, const uint64_t *lane_bytes,
 	const uint64_t *lane_packets, const void *trailer, uint64_t trailer_len, const char *record,

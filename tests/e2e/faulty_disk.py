@@ -9,6 +9,7 @@ was replaced:
                        all without a rate, anywhere without ranges
   delay                seconds that each write and flush takes longer
   pause                true: nothing is answered until it is gone
+  pool                 bytes: ENOSPC for writes where nothing was written yet, once so much was
   seed                 of the dice for rates
 """
 import builtins
@@ -21,7 +22,8 @@ import time
 import nbdkit
 
 API_VERSION = 2
-_disk = {"rules": {}, "stamp": None, "dice": random.Random(1)}
+CHUNK = 65536
+_disk = {"rules": {}, "stamp": None, "dice": random.Random(1), "touched": set()}
 
 
 def thread_model():
@@ -90,8 +92,19 @@ def pread(_, buffer, offset, flags):
         buffer[got:] = bytes(len(buffer) - got)
 
 
+def _take(offset, count):
+    """A thin disk's pool: chunks that are written for the first time come from it."""
+    chunks = set(range(offset // CHUNK, (offset + count - 1) // CHUNK + 1)) - _disk["touched"]
+    pool = _rules().get("pool")
+    if chunks and pool is not None and (len(_disk["touched"]) + len(chunks)) * CHUNK > pool:
+        nbdkit.set_error(errno.ENOSPC)
+        raise OSError(errno.ENOSPC, "the pool is used up")
+    _disk["touched"] |= chunks
+
+
 def pwrite(_, buffer, offset, flags):
     _judge("write", offset, len(buffer))
+    _take(offset, len(buffer))
     os.pwrite(_disk["fd"], buffer, offset)
 
 

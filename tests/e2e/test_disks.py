@@ -5,7 +5,9 @@ reported (in the API, the log and the metrics; the time that took is printed), e
 by reason, the file is whole blocks without a hole that any reader takes, and a capture that has nothing to
 do with the disk loses nothing."""
 import concurrent.futures
+import os
 import re
+import shutil
 import time
 
 import pytest
@@ -193,3 +195,206 @@ def test_stop_of_the_daemon_during_a_hang(sluiced, dir, disk):
     daemon.start()
     capture, _ = whole(daemon, id)
     assert (capture["state"], capture["reason"]) == ("complete", "shutdown")
+
+
+# A disk that is full
+
+
+@pytest.mark.parametrize("kind", ["honest", "thin"])
+def test_full_and_stop(sluiced, dir, disk, kind):
+    """The capture ends, says so, and what is in the file is readable."""
+    place = disk(disks.HonestDisk if kind == "honest" else disks.FaultyDisk, 256 * MB)
+    daemon = sluiced(two_ports(dir), root=place.path / "root", storage={"quota": "95%"})
+    daemon.allow("space|disk|quota|storage")
+    beside = Beside(daemon)
+    id = daemon.api.create(ports=["tap0"])["id"]
+    daemon.api.wait_offered(id, 5000)
+    if kind == "honest":
+        place.fill(0)
+    else:
+        place.rules(pool=0)
+    clocked("reported", lambda: daemon.api.capture(id)["reason"], 1.0)
+    capture = daemon.api.wait_closed(id)
+    assert (capture["state"], capture["reason"]) == ("failed", "disk_full") and capture["message"]
+    if kind == "honest":
+        place.release()
+    else:
+        place.rules()
+    until("the file is closed", lambda: daemon.api.capture(id)["size_bytes"] > 0, 15)
+    capture, _ = whole(daemon, id)
+    assert {k for k, v in capture["ledger"]["dropped"].items() if v} <= {"no_space"}
+    beside.check()
+
+
+def test_full_and_wait(sluiced, dir, disk):
+    """Packets are lost as no_space until there is room; then it goes on, with the gap where it was."""
+    place = disk(disks.HonestDisk, 200 * MB)
+    daemon = sluiced(
+        two_ports(dir), root=place.path / "root", storage={"quota": "95%", "on_full": "wait"}
+    )
+    daemon.allow("space|disk is full|quota")
+    beside = Beside(daemon)
+    id = daemon.api.create(ports=["tap0"])["id"]
+    daemon.api.wait_offered(id, 5000)
+    for leave in (0, 4 * MB):
+        lost = daemon.api.capture(id)["ledger"]["dropped"]["no_space"]
+        place.fill(leave)
+        # It goes on for a while in what was set aside for it: a second counts from the first loss.
+        capture = reported(daemon, id, 10.0)
+        assert capture["ledger"]["dropped"]["no_space"] - lost <= RATE
+        assert capture["state"] == "running" and "disk is full" in capture["message"]
+        daemon.api.wait(id, "loss", lambda c: c["ledger"]["dropped"]["no_space"] > lost + 5000)
+        assert daemon.api.request("POST", "/api/v1/captures", {"ports": ["tap0"]}).status == 507
+        place.release()
+        clocked("goes on", lambda: daemon.api.capture(id)["message"] is None, 2.0)
+        written = daemon.api.capture(id)["ledger"]["written"]
+        daemon.api.wait(id, "goes on", lambda c: c["ledger"]["written"] > written + 5000)
+    daemon.api.stop(id)
+    capture, file = whole(daemon, id)
+    assert (capture["state"], capture["reason"]) == ("complete", "stopped")
+    assert sum(d > 0 for d in file.dropcount) >= 2, "gaps are told where they are"
+    texts = [e["text"] for e in capture["events"]]
+    assert ["full" in t for t in texts] == [True, False, True, False], texts
+    beside.check()
+
+
+def test_a_thin_disk_grows(sluiced, dir, disk):
+    """df promised space that is not there; a write that found none is written when there is some."""
+    place = disk(disks.FaultyDisk, 1024 * MB)
+    daemon = sluiced(
+        two_ports(dir), root=place.path / "root", storage={"on_full": "wait", "durable_every": "1h"}
+    )
+    daemon.allow("disk is full|room again|answer")
+    beside = Beside(daemon)
+    id = daemon.api.create(ports=["tap0"])["id"]
+    daemon.api.wait_offered(id, 5000)
+    with place.failing(pool=0):
+        assert "disk is full" in reported(daemon, id)["message"]
+        daemon.api.wait(id, "loss", lambda c: c["ledger"]["dropped"]["no_space"] > 5000)
+    clocked("goes on", lambda: daemon.api.capture(id)["message"] is None, 2.0)
+    written = daemon.api.capture(id)["ledger"]["written"]
+    daemon.api.wait(id, "goes on", lambda c: c["ledger"]["written"] > written + 5000)
+    daemon.api.stop(id)
+    capture, _ = whole(daemon, id)
+    assert (capture["state"], capture["reason"]) == ("complete", "stopped")
+    beside.check()
+
+
+# A disk that fails
+
+
+def errors_of_data(place, lane):
+    return {"write": {"ranges": place.extents(lane)}}
+
+
+FAULTS = {
+    "data": errors_of_data,
+    "some": lambda place, lane: {"write": {**errors_of_data(place, lane)["write"], "rate": 0.05}},
+    "flush": lambda place, lane: {"flush": {}},
+    "all": lambda place, lane: {"write": {}, "flush": {}},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_errors(sluiced, dir, disk, fault):
+    place = disk(disks.FaultyDisk, 512 * MB)
+    daemon = sluiced(two_ports(dir), root=place.path / "root")
+    daemon.allow("Input/output|cannot be|storage")
+    daemon.unfinished_allowed = fault in ("flush", "all")
+    beside = Beside(daemon)
+    id = daemon.api.create(ports=["tap0"])["id"]
+    daemon.api.wait(id, "durable packets", lambda c: c["ledger"]["durable"] > 5000)
+    lane = daemon.root / "captures" / f"{id}.open" / "lane0.pcapng"
+    rules = FAULTS[fault](place, lane)
+    before = daemon.api.capture(id)["ledger"]["durable"]
+    with place.failing(**rules):
+        clocked("reported", lambda: daemon.api.capture(id)["reason"], 1.0)
+        capture = daemon.api.wait_closed(id)
+        assert (capture["state"], capture["reason"]) == ("failed", "io_error")
+        assert capture["message"], capture
+        assert "io_error" in daemon.log() and metric(daemon, "sluice_storage_stalled") == 0
+        if fault == "flush":
+            assert capture["ledger"]["durable"] - before <= RATE, "nothing was durable since"
+        capcheck_books = capcheck.books(capture)
+        assert not any(capcheck_books.values()), capcheck_books
+    if fault in ("data", "some"):
+        until("the file is closed", lambda: daemon.api.capture(id)["size_bytes"] > 0, 15)
+        capture, _ = whole(daemon, id)
+        assert {k for k, v in capture["ledger"]["dropped"].items() if v} <= {"io_error"}
+        assert capture["ledger"]["written"] >= before
+    beside.check()
+
+
+def test_read_only(sluiced, dir, disk):
+    place = disk(disks.HonestDisk, 256 * MB)
+    daemon = sluiced(two_ports(dir), root=place.path / "root")
+    daemon.allow("Read-only|cannot be|recover|left")
+    daemon.unfinished_allowed = True
+    beside = Beside(daemon)
+    id = daemon.api.create(ports=["tap0"])["id"]
+    daemon.api.wait(id, "durable packets", lambda c: c["ledger"]["durable"] > 5000)
+    place.read_only()
+    clocked("reported", lambda: daemon.api.capture(id)["reason"], 1.0)
+    capture = daemon.api.wait_closed(id)
+    assert (capture["state"], capture["reason"]) == ("failed", "io_error") and capture["message"]
+    answer = daemon.api.request("POST", "/api/v1/captures", {"ports": ["tap0"]})
+    assert answer.status >= 500 and "Read-only" in answer.body.decode(), answer
+    used = daemon.api.status()["storage"]["used_bytes"]
+    assert used >= 5 * MB, "what could not be closed is counted"
+    beside.check()
+
+
+# Others who meddle
+
+
+def meddle_remove(open_dir, dir):
+    shutil.rmtree(open_dir)
+
+
+def meddle_move(open_dir, dir):
+    open_dir.rename(open_dir.with_name("moved"))
+
+
+def meddle_link(open_dir, dir):
+    open_dir.rename(open_dir.with_name("moved"))
+    open_dir.symlink_to(dir / "elsewhere")
+
+
+def meddle_replace(open_dir, dir):
+    shutil.copytree(open_dir, dir / "copy")
+    open_dir.rename(open_dir.with_name("moved"))
+    shutil.copytree(dir / "copy", open_dir)
+
+
+def meddle_cut(open_dir, dir):
+    os.truncate(open_dir / "lane0.pcapng", 1 * MB)
+
+
+@pytest.mark.parametrize(
+    "meddle", [meddle_remove, meddle_move, meddle_link, meddle_replace, meddle_cut]
+)
+def test_meddling(sluiced, dir, meddle):
+    """It is seen, at the latest when the capture is closed; nothing is written anywhere else, and nothing of
+    what somebody put there is taken for the capture's."""
+    (dir / "elsewhere").mkdir()
+    daemon = sluiced(two_ports(dir))
+    daemon.allow("somebody else|cannot be|No such file")
+    daemon.unfinished_allowed = True
+    beside = Beside(daemon)
+    id = daemon.api.create(ports=["tap0"])["id"]
+    daemon.api.wait(id, "packets", lambda c: c["ledger"]["durable"] > 2000)
+    open_dir = daemon.root / "captures" / f"{id}.open"
+    meddle(open_dir, dir)
+    if meddle in (meddle_remove, meddle_cut):
+        clocked("reported", lambda: daemon.api.capture(id)["reason"], 1.0)
+    else:
+        daemon.api.stop(id)
+    capture = daemon.api.wait_closed(id)
+    assert (capture["state"], capture["reason"]) == ("failed", "io_error")
+    assert "somebody else has" in capture["message"] or "No such file" in capture["message"]
+    assert not list((dir / "elsewhere").iterdir())
+    assert not (daemon.root / "captures" / id).exists()
+    if meddle is meddle_replace:
+        assert (open_dir / "lane0.pcapng").exists(), "what somebody put there is left alone"
+    assert daemon.api.request("GET", f"/api/v1/captures/{id}/download").status in (404, 409, 410)
+    beside.check()

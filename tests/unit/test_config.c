@@ -381,7 +381,7 @@ static void unknown_words_are_refused(void **state)
 	refused(PORT "rx_queue = 2\n", 3, "rx_queue: is no option of [port]",
 		"did you mean rx_queues?");
 	refused("[storage]\nbanana = 2\n" PORT, 2, "banana: is no option of [storage]",
-		"allowed: root, quota, durable_every, when_full, measure, spare");
+		"allowed: root, quota, durable_every, when_full, on_full, measure, spare");
 	refused("[api]\nquota = 5%\n" PORT, 2, "quota: is no option of [api]", "allowed: listen");
 }
 

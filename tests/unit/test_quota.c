@@ -87,6 +87,11 @@ void session_stop(struct session *session, enum end_reason reason, session_done 
 	stop_reason = reason;
 }
 
+void session_message_set(struct session *session, const char *message)
+{
+	session->message = (char *)message;
+}
+
 /* The test's captures are pointers to their sizes. */
 uint64_t capture_allocated_bytes(const struct capture *capture)
 {
@@ -279,6 +284,50 @@ static void a_full_disk_ends_captures_while_they_can_be_closed(void **state)
 	assert_int_equal(stop_reason, END_disk_full);
 }
 
+/* Captures that wait are told so instead, until a little more than the least is free again. */
+static void a_full_disk_holds_captures_that_wait(void **state)
+{
+	config.storage.when_full = CONFIG_WHEN_FULL_REFUSE;
+	config.storage.on_full = CONFIG_ON_FULL_WAIT;
+	config.storage.quota_percent = 100;
+	quota_tick();
+	assert_false(quota_holds());
+	disk.free_bytes = 49;
+	quota_tick();
+	assert_true(quota_holds());
+	assert_int_equal(n_stopped, 0);
+	assert_int_equal(quota_check(&err), -ENOSPC);
+	disk.free_bytes = 59;
+	quota_tick();
+	assert_true(quota_holds());
+	disk.free_bytes = 60;
+	quota_tick();
+	assert_false(quota_holds());
+	/* As long as something can be removed nobody has to wait. */
+	config.storage.when_full = CONFIG_WHEN_FULL_DELETE_OLDEST;
+	disk.free_bytes = 45;
+	quota_tick();
+	assert_false(quota_holds());
+	assert_int_equal(n_expired, 1);
+}
+
+/* What could not be closed takes space, and can be removed, but not while it is being closed after all. */
+static void what_could_not_be_closed_counts(void **state)
+{
+	made[1].size_bytes = 0;
+	made[1].left_bytes = 30;
+	assert_int_equal(quota_used_bytes(), 120);
+	config.storage.quota_percent = 12;
+	made[1].closing_again = true;
+	quota_tick();
+	assert_ptr_equal(expired[0], &made[2]);
+	expire_finish();
+	made[1].closing_again = false;
+	config.storage.quota_percent = 11;
+	quota_tick();
+	assert_ptr_equal(expired[1], &made[1]);
+}
+
 static void a_full_disk_takes_closed_captures_first(void **state)
 {
 	config.storage.quota_percent = 100;
@@ -303,6 +352,8 @@ int main(void)
 		TEST(those_on_their_way_out_are_left_alone),
 		TEST(refuse_removes_nothing),
 		TEST(a_full_disk_ends_captures_while_they_can_be_closed),
+		TEST(a_full_disk_holds_captures_that_wait),
+		TEST(what_could_not_be_closed_counts),
 		TEST(a_full_disk_takes_closed_captures_first),
 	};
 
