@@ -458,14 +458,15 @@ static void capture_packets(struct request *request)
 static void capture_packet(struct request *request)
 {
 	struct session *session = capture_find(request);
-	const char *text = request_arg(request, 1);
 	struct packets_query query = {.limit = 1, .whole = true};
 	struct session_info info;
+	const char *text;
 	struct err err;
 	char *end;
 
 	if (session == NULL)
 		return;
+	text = request_arg(request, 1);
 	errno = 0;
 	query.offset = strtoull(text, &end, 10) - 1;
 	if (errno != 0 || text[0] < '1' || text[0] > '9' || *end != '\0') {
