@@ -670,11 +670,11 @@ static int check_endpoint(const struct option *option, const void *member, struc
 					       : url;
 	good = at != url;
 	if (*at == '[') {
-		snprintf(text, sizeof(text), "%.*s", (int)strcspn(at + 1, "]"), at + 1);
+		const char *end = strchr(at, ']');
+
+		snprintf(text, sizeof(text), "%.*s", end != NULL ? (int)(end - at - 1) : 0, at + 1);
 		good = good && inet_pton(AF_INET6, text, &address) == 1;
-		at += strcspn(at, "]");
-		good = good && *at == ']';
-		at += *at == ']';
+		at = end != NULL ? end + 1 : at;
 	} else {
 		good = good && isalnum((unsigned char)*at);
 		at += strspn(at, letters);
