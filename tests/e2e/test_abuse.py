@@ -2,6 +2,7 @@
 # Copyright The Sluice authors
 """Abuse of the API costs a capture no packet, and who asks honestly is answered. The long form, with
 figures, is `scripts/soak --only abuse`."""
+import contextlib
 import socket
 import time
 
@@ -25,8 +26,10 @@ class Drip:
             self.socket.sendall(opening)
 
     def on(self):
+        # On a slow machine its time may be over already.
         if self.opening is not None:
-            self.socket.sendall(b" ")
+            with contextlib.suppress(OSError):
+                self.socket.sendall(b" ")
 
     def ended(self):
         data = self.socket.recv(4096)

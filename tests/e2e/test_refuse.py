@@ -55,7 +55,7 @@ BAD_SPECS = [
     ({"limits": {"file_bytes": 10}}, "/limits/file_bytes", []),
     ({"limits": 5}, "/limits", ["object"]),
     ({"output": {"type": "tape"}}, "/output/type", ["tape", "file", "none"]),
-    ({"output": {"type": "s3"}}, "/output/type", ["s3"]),
+    ({"output": {"type": "s3"}}, "/output/bucket", ["required", "s3"]),
     ({"output": {"type": "stream"}}, "/output/address", ["address"]),
     ({"output": {"type": "file", "address": "10.0.0.1"}}, "/output/address", ["stream only"]),
     ({"output": {"type": "file", "path": "/etc/passwd"}}, "/output/path", ["path"]),

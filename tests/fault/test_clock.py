@@ -91,6 +91,8 @@ def test_stamps_of_the_kernel_are_raised_and_counted(faulty, faults, veth):
         sender.send(FRAMES[100:300])
         for id, count in ((running, 300), (late, 300), (fresh, 200)):
             daemon.api.wait_offered(id, count)
+            # The kernel's stamps tell sooner than the clock is looked at.
+            harness.until("the step is told", lambda: daemon.api.capture(id)["events"])
     for id, count, raised in ((running, 300, 200), (late, 300, 200), (fresh, 200, 0)):
         daemon.api.stop(id)
         capture, file = daemon.settled(id)
