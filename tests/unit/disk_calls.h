@@ -94,7 +94,10 @@ static inline bool disk_calls_killed(unsigned at, bool (*fn)(void))
 	return false;
 }
 
-static char scratch[] = "/tmp/test_disk.XXXXXX";
+#ifndef SCRATCH
+#define SCRATCH "/tmp"
+#endif
+static char scratch[] = SCRATCH "/test_disk.XXXXXX";
 
 static inline int scratch_make(void **state)
 {
