@@ -16,6 +16,7 @@
 
 #include "api/api.h"
 #include "config/config.h"
+#include "config/json.h"
 #include "config/log.h"
 #include "control/control.h"
 #include "control/service.h"
@@ -47,6 +48,7 @@ int main(int argc, char **argv)
 	struct config *config = NULL;
 	int rc;
 
+	json_memory(NULL);
 	rc = filter_helper_start();
 	if (rc != 0) {
 		log_error("the filter helper does not start: %s", strerror(-rc));

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "control/job.h"
+#include "control/memory.h"
 #include "control/store.h"
 #include "api/pcap.h"
 
@@ -40,11 +41,9 @@ static void records_take(struct summary *summary);
 void summary_read(const struct session *session, unsigned n_max, summary_packet *packet,
 	summary_done *done, void *arg)
 {
-	struct summary *summary = calloc(1, sizeof(*summary));
+	struct summary *summary = memory_get(sizeof(*summary));
 	struct session_info info;
 
-	if (summary == NULL)
-		abort();
 	session_info(session, &info);
 	if (!session_state_whole(info.state) || session_parts(session, &summary->part, 1) == 0)
 		summary->part.path[0] = '\0';

@@ -25,6 +25,32 @@ static int unknown_refuse(const json_t *object, const struct json_shape *shape, 
 static json_read text_read, bool_read, integer_read, number_read, word_read, texts_read,
 	object_read;
 
+/* Of this thread: a piece of a document found no memory since the last one was printed or parsed. */
+static __thread bool starved;
+static void *(*memory_source)(size_t size) = malloc;
+
+static void *memory_get(size_t size)
+{
+	void *memory = memory_source(size);
+
+	starved = starved || memory == NULL;
+	return memory;
+}
+
+static bool starved_take(void)
+{
+	bool was = starved;
+
+	starved = false;
+	return was;
+}
+
+void json_memory(void *(*get)(size_t size))
+{
+	memory_source = get != NULL ? get : malloc;
+	json_set_alloc_funcs(memory_get, free);
+}
+
 json_t *json_parse(const char *text, size_t len, struct err *err)
 {
 	json_error_t where;
@@ -32,7 +58,13 @@ json_t *json_parse(const char *text, size_t len, struct err *err)
 
 	if (depth_check(text, len, err) < 0)
 		return NULL;
+	starved_take();
 	json = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+	if (starved_take()) {
+		json_decref(json);
+		err_set(err, ENOMEM, NULL, "no memory to read the JSON");
+		return NULL;
+	}
 	if (json == NULL) {
 		text_clean(where.text);
 		err_set(err, EINVAL, NULL, "malformed JSON at line %d, column %d: %s", where.line,
@@ -62,7 +94,14 @@ int json_decode(const json_t *object, const struct json_shape *shape, void *out,
 
 char *json_print(const json_t *json)
 {
-	return json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+
+	/* jansson leaves out what found no memory, and says nothing. */
+	if (starved_take()) {
+		free(text);
+		return NULL;
+	}
+	return text;
 }
 
 json_t *json_text(const char *text)

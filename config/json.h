@@ -75,7 +75,14 @@ json_t *json_parse(const char *text, size_t len, struct err *err);
  */
 int json_decode(const json_t *object, const struct json_shape *shape, void *out, struct err *err);
 
-/* Compact text; the caller frees it. NULL without memory. */
+/*
+ * Main, before there are threads: watch the memory of documents, so that a text is whole or NULL. get:
+ * where it comes from; NULL: malloc.
+ */
+void json_memory(void *(*get)(size_t size));
+
+/* Compact text; the caller frees it. NULL without memory, also when a part of json found none while this
+ * thread made it. */
 char *json_print(const json_t *json);
 
 /* A JSON string of text that may be cut in the middle of a character: what is not UTF-8 becomes

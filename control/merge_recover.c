@@ -18,6 +18,7 @@
 
 #include "config/log.h"
 #include "control/file.h"
+#include "control/memory.h"
 #include "control/merge.h"
 #include "control/merge_plan.h"
 #include "engine/clock.h"
@@ -284,10 +285,8 @@ static void gap_add(struct recover *recover, const struct merge_gap *gap,
 {
 	struct merge_plan *plan = &recover->plan;
 	struct count *count = &recover->counts[packet->interface_id];
-	uint8_t *marked = malloc(block->len + MERGE_GAP_TEXT_MAX);
+	uint8_t *marked = memory_get(block->len + MERGE_GAP_TEXT_MAX);
 
-	if (marked == NULL)
-		abort();
 	plan->gaps_bytes += merge_gap_put(marked, block, gap) - block->len;
 	free(marked);
 	plan->gaps[plan->n_gaps++] = *gap;

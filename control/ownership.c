@@ -17,6 +17,7 @@
 #include "config/log.h"
 #include "control/file.h"
 #include "control/job.h"
+#include "control/memory.h"
 #include "control/ownership_file.h"
 #include "control/s3.h"
 #include "control/store.h"
@@ -259,10 +260,8 @@ static bool challenge_same(const char *a, const char *b)
 static struct operation *operation_make(operation_step *begin, const char *account,
 	const struct ownership_place *place, ownership_done *done, void *arg)
 {
-	struct operation *op = calloc(1, sizeof(*op));
+	struct operation *op = memory_get(sizeof(*op));
 
-	if (op == NULL)
-		abort();
 	op->begin = begin;
 	op->done = done;
 	op->arg = arg;
@@ -452,9 +451,7 @@ static struct ownership *add_entry(struct operation *op)
 			OWNERSHIP_PER_ACCOUNT);
 		return NULL;
 	}
-	owned = calloc(1, sizeof(*owned));
-	if (owned == NULL)
-		abort();
+	owned = memory_get(sizeof(*owned));
 	uuid_make(&owned->id);
 	challenge_make(owned->challenge);
 	snprintf(owned->account, sizeof(owned->account), "%s", op->account);

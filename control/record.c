@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config/json.h"
 #include "control/file.h"
+#include "control/memory.h"
 
 #define CHECKSUM     "crc32c "
 #define CHECKSUM_LEN (sizeof("\n" CHECKSUM "00000000\n") - 1)
@@ -81,6 +83,8 @@ static int word_parse(const json_t *json, const char *key, const char *(*name)(u
 static int texts_parse(const json_t *json, struct session *session);
 static void ports_parse(const json_t *json, struct session *session);
 
+static char *record_make(const struct session *session, enum session_state state);
+
 static const char *state_word(unsigned value)
 {
 	return session_state_name(value);
@@ -127,7 +131,19 @@ static const char *engine_word(unsigned value)
 	return filter_engine_name(value);
 }
 
+/* A session without a record of its end would be taken for one that died. */
 char *record_print(const struct session *session, enum session_state state)
+{
+	char *text = record_make(session, state);
+
+	for (unsigned i = 0; text == NULL && i < MEMORY_TRIES; i++) {
+		usleep(MEMORY_WAIT_US);
+		text = record_make(session, state);
+	}
+	return text;
+}
+
+static char *record_make(const struct session *session, enum session_state state)
 {
 	json_t *json = json_object();
 	json_t *ports = json_array();

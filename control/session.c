@@ -14,6 +14,7 @@
 
 #include "config/log.h"
 #include "control/admission.h"
+#include "control/memory.h"
 #include "control/merge.h"
 #include "control/quota.h"
 #include "control/record.h"
@@ -568,10 +569,10 @@ static bool record_fits(const struct session *session)
 /* A capture of which only the files are known. It is nobody's but the administrator's. */
 static void load_damaged(const struct uuid *id, bool open)
 {
-	struct session *session = calloc(1, sizeof(*session));
+	struct session *session = memory_get(sizeof(*session));
 
-	if (session == NULL || session_text_set(&session->account, "*") != 0)
-		abort();
+	session->account = memory_get(2);
+	session->account[0] = '*';
 	session->id = *id;
 	session->record_bad = true;
 	session->sample_n = 1;
@@ -630,10 +631,8 @@ static int load_one(const struct uuid *id, bool open, const char *record, void *
 
 void session_waiter_add(struct session_waiter **list, session_done *done, void *arg)
 {
-	struct session_waiter *waiter = calloc(1, sizeof(*waiter));
+	struct session_waiter *waiter = memory_get(sizeof(*waiter));
 
-	if (waiter == NULL)
-		abort();
 	*waiter = (struct session_waiter){.done = done, .arg = arg, .next = *list};
 	*list = waiter;
 }

@@ -20,6 +20,7 @@
 #include <event2/event.h>
 
 #include "config/log.h"
+#include "control/memory.h"
 #include "control/record.h"
 #include "control/totals.h"
 #include "control/watch.h"
@@ -156,10 +157,10 @@ static void *trailer_make(struct session *session, size_t *len)
 {
 	struct session_run *run = session->run;
 	const size_t size = (size_t)session->n_ports * PCAPNG_STATISTICS_MAX;
-	uint8_t *trailer = malloc(size);
+	uint8_t *trailer = memory_get(size);
 
 	*len = 0;
-	for (unsigned i = 0; trailer != NULL && i < session->n_ports; i++) {
+	for (unsigned i = 0; i < session->n_ports; i++) {
 		const struct port *port = engine_port(session->ports[i]);
 		struct tap_interface stats;
 

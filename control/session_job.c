@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "config/log.h"
+#include "control/memory.h"
 #include "control/merge.h"
 #include "control/record.h"
 #include "control/store.h"
@@ -281,10 +282,8 @@ static void recovery_take(struct session *session, const struct session_job *wor
 static struct session_job *job_make(
 	struct session *session, void (*run)(struct job *job), void (*done)(struct job *job))
 {
-	struct session_job *work = calloc(1, sizeof(*work));
+	struct session_job *work = memory_get(sizeof(*work));
 
-	if (work == NULL)
-		abort();
 	work->job = (struct job){.run = run, .done = done};
 	work->session = session;
 	work->id = session->id;

@@ -266,6 +266,8 @@ static void start_tap(struct session *session)
 
 	memcpy(spec.ports, session->ports, sizeof(spec.ports));
 	header = spec_header(&spec, &header_len);
+	if (header == NULL)
+		err_set(&err, ENOMEM, NULL, "no memory for another capture");
 	if (header == NULL || tap_make(session, header_len, &err) != 0) {
 		free(header);
 		start_fail(session, &err);

@@ -17,6 +17,7 @@
 #include <event2/event.h>
 
 #include "config/log.h"
+#include "control/memory.h"
 #include "control/record.h"
 #include "control/store.h"
 #include "control/table.h"
@@ -197,9 +198,7 @@ static void attempt_post(struct session *session)
 			session_id_text(session), session->bucket);
 		return;
 	}
-	work = calloc(1, sizeof(*work));
-	if (work == NULL)
-		abort();
+	work = memory_get(sizeof(*work));
 	work->job = (struct job){.run = attempt_work, .done = attempt_done};
 	work->session = session;
 	work->upload.bucket = bucket;
@@ -316,10 +315,8 @@ static void verified_recorded(struct session *unused, const struct err *err, voi
  * uploaded. */
 static void local_remove(struct session *session)
 {
-	struct remove_job *work = calloc(1, sizeof(*work));
+	struct remove_job *work = memory_get(sizeof(*work));
 
-	if (work == NULL)
-		abort();
 	work->job = (struct job){.run = local_remove_work, .done = local_remove_done};
 	work->session = session;
 	work->id = session->id;
@@ -356,11 +353,9 @@ static void local_remove_done(struct job *job)
 /* The file stays, and is not uploaded any more. What was begun in the bucket is owed to it. */
 static void given_up(struct session *session)
 {
-	struct remove_job *work = calloc(1, sizeof(*work));
+	struct remove_job *work = memory_get(sizeof(*work));
 	char text[320];
 
-	if (work == NULL)
-		abort();
 	session->upload.state = UPLOAD_failed;
 	snprintf(text, sizeof(text), "upload_failed: %s", session->upload.message);
 	session_message_set(session, text);
@@ -463,10 +458,8 @@ static void debts_done(struct job *job)
 static void sweep_begin(void)
 {
 	for (unsigned i = 0; i < sessions.config->n_buckets; i++) {
-		struct sweep_job *work = calloc(1, sizeof(*work));
+		struct sweep_job *work = memory_get(sizeof(*work));
 
-		if (work == NULL)
-			abort();
 		work->job = (struct job){.run = sweep_work, .done = sweep_listed};
 		work->bucket = &sessions.config->buckets[i];
 		state.n_sweeps++;

@@ -45,7 +45,7 @@ int fault_start(struct err *err)
 	int rc;
 
 	log_info("this sluiced has fault points, for tests only");
-	json_set_alloc_funcs(json_alloc, free);
+	json_memory(json_alloc);
 	watch.path = getenv("SLUICE_FAULTS");
 	if (watch.path == NULL || watch.path[0] == '\0') {
 		watch.path = NULL;

@@ -351,9 +351,10 @@ static int lanes_make(struct tap *tap, const bool *slots)
 
 	tap->lane_of = calloc(RX_SLOTS_MAX, sizeof(*tap->lane_of));
 	tap->lanes = aligned_alloc(64, tap->n_lanes * sizeof(*tap->lanes));
+	if (tap->lanes != NULL)
+		memset(tap->lanes, 0, tap->n_lanes * sizeof(*tap->lanes));
 	if (tap->lane_of == NULL || tap->lanes == NULL)
 		return -ENOMEM;
-	memset(tap->lanes, 0, tap->n_lanes * sizeof(*tap->lanes));
 	for (unsigned slot = 0; rc == 0 && slot < RX_SLOTS_MAX; slot++) {
 		if (!slots[slot])
 			continue;

@@ -18,7 +18,7 @@ def source(dir):
     return frames.write_pcap(dir / "numbered.pcap", FRAMES)
 
 
-@pytest.mark.parametrize("group, reach, tries", [("fd", 21, 4), ("io", 65, 8)])
+@pytest.mark.parametrize("group, reach, tries", [("fd", 21, 4), ("io", 65, 8), ("alloc", 200, 12)])
 def test_the_nth_call_fails(faulty, faults, source, group, reach, tries):
     seed = int(os.environ.get("SLUICE_TEST_SEED", random.randrange(1 << 30)))
     print(f"SLUICE_TEST_SEED={seed}")
