@@ -80,6 +80,7 @@ void download_start(
 	download->id = info.id;
 	download->format = format;
 	download->sized = format == DOWNLOAD_PCAPNG;
+	session_read_begin(&info.id);
 	if (format != DOWNLOAD_PCAPNG)
 		download->converter = pcap_converter_new(
 			format == DOWNLOAD_PCAP_NANOSECONDS ? PCAP_NANOSECONDS : PCAP_MICROSECONDS);
@@ -147,6 +148,7 @@ static void parts_close(struct download *download)
 
 static void download_free(struct download *download)
 {
+	session_read_end(&download->id);
 	parts_close(download);
 	pcap_converter_free(download->converter);
 	free(download->piece.data);

@@ -37,6 +37,7 @@ static void clock_put(FILE *out);
 static void captures_put(FILE *out);
 static void ledger_put(FILE *out);
 static void recovered_put(FILE *out);
+static void removed_put(FILE *out);
 static void bottleneck_put(FILE *out, const struct control_status *control);
 static void uploads_put(FILE *out);
 static void http_put(FILE *out);
@@ -281,6 +282,7 @@ static void ledger_put(FILE *out)
 	value_put(out, "sluice_capture_in_flight_packets", "gauge", "Packets between RX and disk.",
 		sum.in_flight);
 	recovered_put(out);
+	removed_put(out);
 }
 
 static void recovered_put(FILE *out)
@@ -307,6 +309,33 @@ static void recovered_put(FILE *out)
 	for (unsigned r = 0; r < sizeof(rows) / sizeof(rows[0]); r++)
 		value_put(
 			out, rows[r].name, "counter", rows[r].help, counter(&sum, rows[r].offset));
+}
+
+static void removed_put(FILE *out)
+{
+	static const char *const names[] = {
+#define X(name) #name,
+		TOTALS_REASONS(X)
+#undef X
+	};
+	struct totals_removed sum;
+
+	totals_removed_read(&sum);
+	head_put(out, "sluice_retention_deleted_total", "counter",
+		"Captures whose files retention removed.");
+	for (unsigned i = 0; i < REMOVED_COUNT; i++)
+		fprintf(out, "sluice_retention_deleted_total{reason=\"%s\"} %" PRIu64 "\n",
+			names[i], sum.by[i].captures);
+	head_put(out, "sluice_retention_deleted_bytes_total", "counter",
+		"What these took of the storage.");
+	for (unsigned i = 0; i < REMOVED_COUNT; i++)
+		fprintf(out, "sluice_retention_deleted_bytes_total{reason=\"%s\"} %" PRIu64 "\n",
+			names[i], sum.by[i].bytes);
+	value_put(out, "sluice_retention_lost_captures_total", "counter",
+		"Of these captures, those whose upload was given up: they are lost.",
+		sum.lost_captures);
+	value_put(out, "sluice_retention_lost_packets_total", "counter", "Packets in them.",
+		sum.lost_packets);
 }
 
 static void bottleneck_put(FILE *out, const struct control_status *control)

@@ -99,6 +99,7 @@ void packets_start(
 		return;
 	}
 	session_info(session, &info);
+	session_read_begin(&info.id);
 	packets->request = request;
 	packets->id = info.id;
 	packets->running = !session_state_whole(info.state);
@@ -116,6 +117,8 @@ static void packets_free(struct packets *packets)
 {
 	if (packets == NULL)
 		return;
+	if (packets->request != NULL)
+		session_read_end(&packets->id);
 	free(packets->parts);
 	free(packets->text);
 	free(packets);

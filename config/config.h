@@ -26,6 +26,7 @@ enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_YES, CONFIG_HUGE
 enum config_poll { CONFIG_POLL_AUTO, CONFIG_POLL_ALWAYS, CONFIG_POLL_WANTED };
 enum config_when_full { CONFIG_WHEN_FULL_DELETE_OLDEST, CONFIG_WHEN_FULL_REFUSE };
 enum config_on_full { CONFIG_ON_FULL_STOP, CONFIG_ON_FULL_WAIT };
+/* of storage.spare_bytes */
 #define CONFIG_SPARE_NO   0
 #define CONFIG_SPARE_AUTO UINT64_MAX
 
@@ -45,6 +46,12 @@ enum config_nsx_format { CONFIG_NSX_PCAP, CONFIG_NSX_PCAPNG };
 struct config_list {
 	unsigned n;
 	char item[CONFIG_LIST_MAX][CONFIG_NAME_MAX];
+};
+
+/* A part of storage.quota. */
+struct config_share {
+	unsigned percent; /* 0 = bytes holds */
+	uint64_t bytes;
 };
 
 struct config_cpus {
@@ -72,6 +79,7 @@ struct config_account {
 	char org_id[CONFIG_NAME_MAX];
 	char colo[CONFIG_NAME_MAX];
 	struct config_list ports; /* names; one item "*" = all */
+	struct config_share quota;
 };
 
 /* [bucket NAME]: object storage that captures may be delivered to */
@@ -114,6 +122,8 @@ struct config {
 		enum config_on_full on_full;
 		enum config_measure measure;
 		uint64_t spare_bytes; /* or one of the two below */
+		uint64_t keep_ms;     /* 0 = for ever */
+		bool delete_unuploaded;
 	} storage;
 	struct {
 		bool endless;

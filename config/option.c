@@ -36,8 +36,8 @@ const unsigned option_count = sizeof(option_table) / sizeof(option_table[0]);
 
 static const struct suffix sizes[] = {{"", 1}, {"K", 1ULL << 10}, {"M", 1ULL << 20},
 	{"G", 1ULL << 30}, {"T", 1ULL << 40}, {NULL, 0}};
-static const struct suffix durations[] = {
-	{"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 60 * 60 * 1000}, {NULL, 0}};
+static const struct suffix durations[] = {{"ms", 1}, {"s", 1000}, {"m", 60 * 1000},
+	{"h", 60 * 60 * 1000}, {"d", 24 * 60 * 60 * 1000}, {NULL, 0}};
 static const struct suffix numbers[] = {{"", 1}, {NULL, 0}};
 static const struct suffix percents[] = {{"%", 1}, {NULL, 0}};
 
@@ -47,7 +47,7 @@ static const struct suffix percents[] = {{"%", 1}, {NULL, 0}};
 typedef int option_setter(
 	const struct option *option, void *member, const char *value, struct err *err);
 static option_setter set_text, set_list, set_bool, set_choice, set_number, set_size, set_duration,
-	set_quota, set_spare, set_rate, set_cpu, set_cpus;
+	set_quota, set_spare, set_share, set_rate, set_cpu, set_cpus;
 static bool number_parse(const char *text, const struct suffix *suffixes, uint64_t *number);
 static void bound_print(const struct option *option, uint64_t bound, char *out, size_t size);
 static int refuse(const struct option *option, const char *value, struct err *err);
@@ -65,6 +65,7 @@ static option_setter *const setters[] = {
 	[OPTION_DURATION] = set_duration,
 	[OPTION_QUOTA] = set_quota,
 	[OPTION_SPARE] = set_spare,
+	[OPTION_SHARE] = set_share,
 	[OPTION_RATE] = set_rate,
 	[OPTION_CPU] = set_cpu,
 	[OPTION_CPUS] = set_cpus,
@@ -113,6 +114,7 @@ void option_allowed(const struct option *option, char *out, size_t size)
 		[OPTION_RATE] = "max, or ",
 		[OPTION_QUOTA] = "1% to 95%, or ",
 		[OPTION_SPARE] = "auto, no, or ",
+		[OPTION_SHARE] = "1% to 100%, or ",
 		[OPTION_CPUS] = NULL,
 	};
 	char min[32], max[32];
@@ -133,7 +135,7 @@ void option_allowed(const struct option *option, char *out, size_t size)
 		snprintf(out, size, "%s to %s of %s", min, max, option->unit);
 		break;
 	case OPTION_DURATION:
-		snprintf(out, size, "%s to %s, with its unit: ms, s, m or h", min, max);
+		snprintf(out, size, "%s to %s, with its unit: ms, s, m, h or d", min, max);
 		break;
 	default:
 		snprintf(out, size, "%s%s to %s %s",
@@ -282,14 +284,16 @@ static int set_duration(
 {
 	uint64_t number;
 
-	if (!number_parse(value, durations, &number) || number < option->min ||
-		number > option->max)
+	if (option->min == 0 && strcmp(value, "0") == 0)
+		number = 0;
+	else if (!number_parse(value, durations, &number) || number < option->min ||
+		 number > option->max)
 		return refuse(option, value, err);
 	*(uint64_t *)member = number;
 	return 0;
 }
 
-/* The one option with two members: percent, or bytes when percent is 0. */
+/* An option with two members: percent, or bytes when percent is 0. */
 static int set_quota(const struct option *option, void *member, const char *value, struct err *err)
 {
 	struct config *config = (struct config *)((char *)member - option->offset);
@@ -318,6 +322,21 @@ static int set_spare(const struct option *option, void *member, const char *valu
 		 number > option->max)
 		return refuse(option, value, err);
 	*(uint64_t *)member = number;
+	return 0;
+}
+
+static int set_share(const struct option *option, void *member, const char *value, struct err *err)
+{
+	struct config_share *share = member;
+	const bool in_percent = strchr(value, '%') != NULL;
+	uint64_t number;
+
+	if (!number_parse(value, in_percent ? percents : sizes, &number))
+		return refuse(option, value, err);
+	if (in_percent ? number < 1 || number > 100 : number < option->min || number > option->max)
+		return refuse(option, value, err);
+	share->percent = in_percent ? (unsigned)number : 0;
+	share->bytes = in_percent ? 0 : number;
 	return 0;
 }
 
@@ -414,7 +433,7 @@ static void bound_print(const struct option *option, uint64_t bound, char *out, 
 	const struct suffix *table = numbers, *best = &numbers[0];
 
 	if (option->kind == OPTION_SIZE || option->kind == OPTION_QUOTA ||
-		option->kind == OPTION_SPARE)
+		option->kind == OPTION_SPARE || option->kind == OPTION_SHARE)
 		table = sizes;
 	else if (option->kind == OPTION_DURATION)
 		table = durations;

@@ -21,9 +21,10 @@ enum option_kind {
 	OPTION_CHOICE,
 	OPTION_NUMBER,
 	OPTION_SIZE,     /* uint64_t, K M G T; "auto" = 0 where that is the default */
-	OPTION_DURATION, /* uint64_t ms */
+	OPTION_DURATION, /* uint64_t ms; where 0 is allowed it needs no unit */
 	OPTION_QUOTA,    /* storage.quota_percent or storage.quota_bytes */
 	OPTION_SPARE,    /* uint64_t, K M G T; "auto", "no": CONFIG_SPARE_* */
+	OPTION_SHARE,    /* struct config_share */
 	OPTION_RATE,     /* uint64_t per second; "max" = 0 */
 	OPTION_CPU,
 	OPTION_CPUS,

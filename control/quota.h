@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * What the storage may hold: storage.quota, and 5 % of the file system that always stays free. At the
- * quota spares go, then the oldest finished captures, or new ones are refused; a running one is never
- * touched while the disk has room. Control thread.
+ * What the storage may hold, and for how long: storage.quota, and 5 % of the file system that always
+ * stays free; each account's share of it; storage.keep. At the quota spares go, then the oldest finished
+ * captures, or new ones are refused; a running one is never touched while the disk has room. Nothing
+ * that is in use goes, nor what is still to be uploaded. Control thread.
  */
 #ifndef CONTROL_QUOTA_H
 #define CONTROL_QUOTA_H
@@ -17,11 +18,13 @@
 /* Main, once, before the loop: measures. */
 void quota_init(const struct config *config);
 
-/* Some times a second: measure the file system on the bulk worker, then make room. */
+/* Some times a second: measure the file system on a worker, then remove what is to go, one after the
+ * other. */
 void quota_tick(void);
 
-/* May another capture begin? -ENOSPC with err if there is no room and none can be made. */
-int quota_check(struct err *err);
+/* May another capture of account ("*": nobody's) begin? -ENOSPC with err if there is no room, on the whole
+ * or of its share, and none can be made. */
+int quota_check(const char *account, struct err *err);
 
 /* Nothing is left to remove and the disk is about to be full: captures that wait get no more space. */
 bool quota_holds(void);

@@ -286,6 +286,22 @@ unsigned session_parts(const struct session *session, struct session_part *parts
 	return n;
 }
 
+void session_read_begin(const struct uuid *id)
+{
+	struct session *session = table_find(id);
+
+	if (session != NULL)
+		session->n_readers++;
+}
+
+void session_read_end(const struct uuid *id)
+{
+	struct session *session = table_find(id);
+
+	if (session != NULL)
+		session->n_readers--;
+}
+
 const char *session_state_name(enum session_state state)
 {
 	static const char *const names[] = {
@@ -333,6 +349,8 @@ void session_state_set(struct session *session, enum session_state state)
 {
 	if (session_state_closed(state) && !session_state_closed(session->state))
 		closed_log(session, state);
+	if (session_state_closed(state) && session->aged_at_ns == 0)
+		session->aged_at_ns = clock_monotonic_ns();
 	session->state = state;
 }
 
@@ -521,7 +539,7 @@ static int storage_check(const struct session_spec *spec, struct err *err)
 		return 0;
 	if (stall_get()->stalled)
 		return err_set(err, EAGAIN, NULL, "%s", stall_get()->text);
-	return quota_check(err);
+	return quota_check(spec->account != NULL ? spec->account : "*", err);
 }
 
 void session_clock_check(void)
@@ -589,6 +607,16 @@ static void load_damaged(const struct uuid *id, bool open)
 	}
 }
 
+/* It was closed by an earlier daemon: how long ago only the wall clock can tell. */
+static void load_age(struct session *session)
+{
+	const uint64_t now_ns = clock_wall_ns();
+
+	session->aged_at_ns = clock_monotonic_ns();
+	if (now_ns > session_ended_ns(session))
+		session->aged_ns = now_ns - session_ended_ns(session);
+}
+
 static int load_one(const struct uuid *id, bool open, const char *record, void *arg)
 {
 	struct err err = {.text = "there is no record"};
@@ -619,6 +647,8 @@ static int load_one(const struct uuid *id, bool open, const char *record, void *
 		if (!session_state_closed(session->state))
 			session->state = session_closed_state(session);
 		session_upload_load(session);
+		if (session_state_closed(session->state))
+			load_age(session);
 		return 0;
 	}
 	session->state = SESSION_converting;

@@ -242,6 +242,13 @@ struct session_part {
 #define SESSION_PARTS_MAX 256
 unsigned session_parts(const struct session *session, struct session_part *parts, unsigned n_max);
 
+/*
+ * Somebody reads these files, or will: retention passes the capture over until as many have ended as
+ * began. A descriptor stays good without. The capture may be gone when they end.
+ */
+void session_read_begin(const struct uuid *id);
+void session_read_end(const struct uuid *id);
+
 const char *session_state_name(enum session_state state);
 const char *session_upload_state_name(enum session_upload_state state);
 const char *session_dialect_name(enum session_dialect dialect);

@@ -35,6 +35,7 @@ struct session_job {
 	session_done *done;
 	void *arg;
 	void (*expired)(void *arg);
+	char why[320];                      /* it is expired: its message from then on */
 	bool owes, keep_object, look_twice; /* to a bucket, as a deletion leaves it */
 	char bucket[CONFIG_NAME_MAX];
 	char key[S3_KEY_MAX];
@@ -59,6 +60,7 @@ static void delete_work(struct job *job);
 static void delete_done(struct job *job);
 static void expire_work(struct job *job);
 static void expire_done(struct job *job);
+static char *expired_record(struct session *session, char *why);
 
 static const struct err no_error;
 
@@ -73,14 +75,18 @@ void session_job_record(struct session *session, session_done *done, void *arg)
 	job_begin(work, WORKER_STORAGE);
 }
 
-void session_expire(struct session *session, void (*done)(void *arg), void *arg)
+void session_expire(struct session *session, const char *why, void (*done)(void *arg), void *arg)
 {
 	struct session_job *work = job_make(session, expire_work, expire_done);
+	const char *before = session->message;
+	const bool more = before != NULL && before[0] != '\0';
 
 	session->expiring = true;
+	snprintf(work->why, sizeof(work->why), "%s%s%s", why, more ? "; before: " : "",
+		more ? before : "");
 	work->expired = done;
 	work->arg = arg;
-	work->record = record_print(session, SESSION_deleted);
+	work->record = expired_record(session, work->why);
 	job_post(WORKER_REMOVE, &work->job);
 }
 
@@ -409,6 +415,21 @@ static void expire_work(struct job *job)
 		work->rc = store_record_write(&work->id, work->record);
 }
 
+/* As it will be. */
+static char *expired_record(struct session *session, char *why)
+{
+	const uint64_t size_bytes = session->size_bytes;
+	char *const message = session->message;
+	char *record;
+
+	session->size_bytes = 0;
+	session->message = why;
+	record = record_print(session, SESSION_deleted);
+	session->size_bytes = size_bytes;
+	session->message = message;
+	return record;
+}
+
 static void expire_done(struct job *job)
 {
 	struct session_job *work = (struct session_job *)job;
@@ -419,13 +440,14 @@ static void expire_done(struct job *job)
 	session->expiring = false;
 	if (work->rc != 0) {
 		session->expire_failed = true;
-		log_error("capture %s cannot be removed to make room: %s", session_id_text(session),
+		log_error("capture %s cannot be removed by retention: %s", session_id_text(session),
 			strerror(-work->rc));
 	} else {
 		session->size_bytes = 0;
 		session->left_bytes = 0;
 		capture_free(session->unclosed);
 		session->unclosed = NULL;
+		session_message_set(session, work->why);
 		session_state_set(session, SESSION_deleted);
 		if (session->record_stale)
 			session_job_record(session, NULL, NULL);

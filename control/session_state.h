@@ -120,11 +120,14 @@ struct session {
 	struct ledger ledger; /* once run is gone; while it runs the tap's counters are the truth */
 	bool queued;          /* converting, and the bulk worker is at something else */
 	bool expiring;
-	bool expire_failed; /* and is not tried again */
-	bool record_bad;    /* what was there could not be believed */
-	bool record_stale;  /* changed while a merge or an expiry held a record of its own */
-	unsigned n_jobs;    /* that hold a pointer to the session; it is freed when none does */
-	bool orphan;        /* its start failed: the last job frees it */
+	bool expire_failed;  /* and is not tried again */
+	bool record_bad;     /* what was there could not be believed */
+	bool record_stale;   /* changed while a merge or an expiry held a record of its own */
+	unsigned n_jobs;     /* that hold a pointer to the session; it is freed when none does */
+	bool orphan;         /* its start failed: the last job frees it */
+	unsigned n_readers;  /* of its files */
+	uint64_t aged_at_ns; /* monotonic: it was closed or loaded then; 0 = not yet */
+	uint64_t aged_ns;    /* its age then, by the wall clock of then; 0 if it was closed */
 
 	struct session_run *run;
 	struct session_waiter *stopped; /* told when state is past stopping */
@@ -140,6 +143,12 @@ struct session {
 static inline bool session_uploaded(const struct session *session)
 {
 	return session->output != OUTPUT_S3 || session->upload.state == UPLOAD_verified;
+}
+
+/* When a closed session ended, wall clock; some never began. */
+static inline uint64_t session_ended_ns(const struct session *session)
+{
+	return session->ended_ns != 0 ? session->ended_ns : session->created_ns;
 }
 
 /* What its closed file takes here; an uploaded one may be in its bucket only. */
@@ -164,8 +173,9 @@ void session_stalled(struct session *session, const char *text);
 void session_clock_check(void);
 /* control.c, at start: the captures that are on disk. */
 int session_load(void);
-/* quota.c: remove the data of a closed session, keep the record as deleted. */
-void session_expire(struct session *session, void (*done)(void *arg), void *arg);
+/* quota.c: remove the data of a closed session, keep the record as deleted, with why as its message. Then
+ * done; the state tells whether it could be. */
+void session_expire(struct session *session, const char *why, void (*done)(void *arg), void *arg);
 
 /* What all sessions share; session.c's. */
 struct sessions {

@@ -8,6 +8,7 @@
 
 static struct ledger ended;
 static struct totals_recovered recovered;
+static struct totals_removed removed;
 
 static void ledger_add(struct ledger *sum, const struct ledger *ledger);
 
@@ -42,6 +43,23 @@ void totals_recovered(const struct merge_recovery *recovery)
 void totals_recovered_read(struct totals_recovered *sum)
 {
 	*sum = recovered;
+}
+
+void totals_removed(enum totals_reason reason, uint64_t bytes)
+{
+	removed.by[reason].captures++;
+	removed.by[reason].bytes += bytes;
+}
+
+void totals_lost(uint64_t packets)
+{
+	removed.lost_captures++;
+	removed.lost_packets += packets;
+}
+
+void totals_removed_read(struct totals_removed *sum)
+{
+	*sum = removed;
 }
 
 static void ledger_add(struct ledger *sum, const struct ledger *ledger)

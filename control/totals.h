@@ -29,4 +29,26 @@ struct merge_recovery;
 void totals_recovered(const struct merge_recovery *recovery);
 void totals_recovered_read(struct totals_recovered *sum);
 
+/* What retention removed, and why. */
+#define TOTALS_REASONS(X) X(age) X(quota) X(account)
+
+enum totals_reason {
+#define X(name) REMOVED_##name,
+	TOTALS_REASONS(X)
+#undef X
+		REMOVED_COUNT,
+};
+
+struct totals_removed {
+	struct {
+		uint64_t captures;
+		uint64_t bytes;
+	} by[REMOVED_COUNT];
+	uint64_t lost_captures; /* of them: whose upload was given up */
+	uint64_t lost_packets;
+};
+void totals_removed(enum totals_reason reason, uint64_t bytes);
+void totals_lost(uint64_t packets);
+void totals_removed_read(struct totals_removed *sum);
+
 #endif

@@ -95,6 +95,8 @@ def test_help_config():
         "quota",
         "durable_every",
         "when_full",
+        "keep",
+        "delete_unuploaded",
         "endless",
         "hugepages",
         "main_cpu",

@@ -93,6 +93,9 @@ static void defaults_hold(void **state)
 	assert_int_equal(config->storage.when_full, CONFIG_WHEN_FULL_DELETE_OLDEST);
 	assert_int_equal(config->storage.measure, CONFIG_MEASURE_AUTO);
 	assert_true(config->storage.spare_bytes == CONFIG_SPARE_AUTO);
+	assert_int_equal(config->storage.keep_ms, 0);
+	assert_false(config->storage.delete_unuploaded);
+	assert_int_equal(config->accounts[0].quota.percent, 100);
 	assert_true(config->capture.endless);
 	assert_int_equal(config->engine.hugepages, CONFIG_HUGEPAGES_AUTO);
 	assert_int_equal(config->engine.main_cpu, 0);
@@ -170,7 +173,8 @@ static void numbers_are_bounded(void **state)
 
 		if (option->kind != OPTION_NUMBER && option->kind != OPTION_SIZE &&
 			option->kind != OPTION_DURATION && option->kind != OPTION_QUOTA &&
-			option->kind != OPTION_RATE && option->kind != OPTION_SPARE)
+			option->kind != OPTION_RATE && option->kind != OPTION_SPARE &&
+			option->kind != OPTION_SHARE)
 			continue;
 		n++;
 		snprintf(head, sizeof(head), "%s: ", option->key);
@@ -278,7 +282,32 @@ static void units_are_read(void **state)
 	config_free(config);
 	refused("[storage]\nquota = 0%\n" PORT, 2, "quota: ", "1% to 95%");
 	refused("[storage]\nquota = 96%\n" PORT, 2, "quota: ", "1% to 95%");
-	refused("[storage]\ndurable_every = 5\n" PORT, 2, "durable_every: ", "ms, s, m or h");
+	refused("[storage]\ndurable_every = 5\n" PORT, 2, "durable_every: ", "ms, s, m, h or d");
+}
+
+static void shares_and_ages_are_read(void **state)
+{
+	struct config *config = load("[storage]\nkeep = 30d\ndelete_unuploaded = yes\n" PORT
+				     "[account a]\nquota = 7%\n[account b]\nquota = 3G\n"
+				     "[account c]\n");
+
+	assert_int_equal(config->storage.keep_ms, 30ULL * 86400000);
+	assert_true(config->storage.delete_unuploaded);
+	assert_int_equal(config->accounts[0].quota.percent, 7);
+	assert_int_equal(config->accounts[0].quota.bytes, 0);
+	assert_int_equal(config->accounts[1].quota.percent, 0);
+	assert_true(config->accounts[1].quota.bytes == 3ULL << 30);
+	assert_int_equal(config->accounts[2].quota.percent, 100);
+	config_free(config);
+	config = load("[storage]\nkeep = 0\n" PORT "[account a]\nquota = 100%\n");
+	assert_int_equal(config->storage.keep_ms, 0);
+	config_free(config);
+	refused("[account a]\nquota = 0%\n" PORT, 2, "quota: ", "1% to 100%, or 1M to");
+	refused("[account a]\nquota = 101%\n" PORT, 2, "quota: ", "1% to 100%");
+	refused("[account a]\nquota = 1000\n" PORT, 2, "quota: ", "or 1M to");
+	refused("[storage]\nkeep = 30\n" PORT, 2, "keep: ", "0ms to 3650d, with its unit");
+	refused("[storage]\nkeep = for ever\n" PORT, 2, "keep: ", "ms, s, m, h or d");
+	refused("[storage]\ndurable_every = 0\n" PORT, 2, "durable_every: ", "allowed: ");
 }
 
 static void cpus_are_checked(void **state)
@@ -671,6 +700,7 @@ int main(void)
 		cmocka_unit_test(words_are_bounded),
 		cmocka_unit_test(texts_are_bounded),
 		cmocka_unit_test(units_are_read),
+		cmocka_unit_test(shares_and_ages_are_read),
 		cmocka_unit_test(cpus_are_checked),
 		cmocka_unit_test(buckets_are_checked),
 		cmocka_unit_test(unknown_words_are_refused),
