@@ -420,12 +420,13 @@ static void bucket_deleted(const struct ownership *owned, const struct err *err,
 static void bucket_delete(struct request *request)
 {
 	const struct config_account *account = bucket_account(request);
-	const char *text = request_arg(request, 1);
 	const struct err none = {.code = ENOENT, .text = "There is no bucket with this id"};
+	const char *text;
 	struct uuid id;
 
 	if (account == NULL)
 		return;
+	text = request_arg(request, 1);
 	if (strlen(text) == PCAP_ID_LEN && uuid_parse(text, PCAP_ID_LEN, &id))
 		ownership_delete(account->name, &id, bucket_deleted, request);
 	else
