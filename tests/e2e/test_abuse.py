@@ -2,7 +2,6 @@
 # Copyright The Sluice authors
 """Abuse of the API costs a capture no packet, and who asks honestly is answered. The long form, with
 figures, is `scripts/soak --only abuse`."""
-import contextlib
 import socket
 import time
 
@@ -21,6 +20,7 @@ class Drip:
     def __init__(self, daemon, opening):
         raw = socket.create_connection(("127.0.0.1", daemon.http), 20 * harness.SLOW)
         self.begun, self.opening, self.socket = time.monotonic(), opening, raw
+        self.over = False
         if opening is not None:
             self.socket = daemon.api.tls.wrap_socket(raw, server_hostname="127.0.0.1")
             self.socket.sendall(opening)
@@ -28,13 +28,16 @@ class Drip:
     def on(self):
         # On a slow machine its time may be over already.
         if self.opening is not None:
-            with contextlib.suppress(OSError):
+            try:
                 self.socket.sendall(b" ")
+            except OSError:
+                self.over = True
 
     def ended(self):
-        data = self.socket.recv(4096)
+        if not self.over:
+            data = self.socket.recv(4096)
+            assert data.startswith(b"HTTP/1.1 408 ") if self.opening else data == b"", data
         passed = time.monotonic() - self.begun
-        assert data.startswith(b"HTTP/1.1 408 ") if self.opening else data == b"", data
         assert passed < 10 + 10 * harness.SLOW, passed
         self.socket.close()
 
