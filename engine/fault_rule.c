@@ -54,7 +54,7 @@ int fault_line_read(const char *line, struct fault_table *table, struct fault_ru
 	snprintf(copy, sizeof(copy), "%s", line);
 	copy[strcspn(copy, "#")] = '\0';
 	text = word_trim(copy);
-	if (*text == '\0')
+	if (text == NULL || *text == '\0') /* never NULL, but gcc's ASan build thinks so */
 		return 0;
 	if (number_read(text, "seed", &seed) && seed >= 0 && seed < 1e15) {
 		table->seed = (uint64_t)seed;
