@@ -322,7 +322,7 @@ struct attempt {
 static void attempts_check(bool (*enter)(void), const struct attempt *attempts, unsigned n)
 {
 #ifdef SANITIZED
-	skip(); /* the runtime's own calls would be in the way: there is no cell in such a build */
+	n = 0; /* the runtime's own calls would be in the way: there is no cell in such a build */
 #endif
 	for (unsigned i = 0; i < n; i++) {
 		enum outcome outcome = outcome_of(enter, attempts[i].try);
