@@ -127,7 +127,6 @@ def any_end(dice):
     return {"limits": limits, "snaplen": dice.choice((0, 62, 63, 64, 1000))}, stop_s
 
 
-@pytest.mark.sanitize
 def test_any_end_beside_any_other(two_queues):
     """Sessions come and go beside each other, for too little memory; each keeps its limits."""
     daemon = two_queues("max", block_memory="4M")

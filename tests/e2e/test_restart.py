@@ -49,7 +49,6 @@ def test_finished_captures_stay(sluiced, dir):
 
 
 @pytest.mark.parametrize("queues", [1, 2])
-@pytest.mark.sanitize
 def test_sigterm_at_any_moment(sluiced, dir, two_cpus, queues):
     paths = [source(dir, s) for s in range(1, queues + 1)]
     daemon = sluiced(
