@@ -214,7 +214,7 @@ static void files_finish_again(struct session *session, const struct err *err)
 	session_event_add(session, "its file could not be closed at once: %s", err->text);
 	suspect_tell(session);
 	session->ledger.durable = capture_durable_packets(run->capture);
-	capture_finish_again(run->capture, record_print(session, session_end_state(session)));
+	capture_finish_again(run->capture, record_print(session, session_closed_state(session)));
 }
 
 static void suspect_tell(struct session *session)
