@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "control/audit.h"
+#include "control/ceiling.h"
 #include "control/control.h"
+#include "control/ownership.h"
 #include "control/session.h"
 #include "control/totals.h"
 #include "control/upload.h"
@@ -31,15 +33,22 @@ struct counter_row {
 static void build_put(FILE *out);
 static void ports_put(FILE *out);
 static void lcores_put(FILE *out, const struct engine_status *engine);
+static void rx_put(FILE *out, const struct engine_status *engine);
+static bool lcore_receives(const struct engine_lcore *lcore);
+static void sinks_put(FILE *out, const struct engine_status *engine);
+static void writers_put(FILE *out, const struct engine_status *engine);
 static void blocks_put(FILE *out, const struct engine_status *engine);
 static void storage_put(FILE *out, const struct control_status *control);
 static void clock_put(FILE *out);
 static void captures_put(FILE *out);
 static void ledger_put(FILE *out);
 static void recovered_put(FILE *out);
-static void removed_put(FILE *out);
+static void removed_put(FILE *out, const struct control_status *control);
 static void bottleneck_put(FILE *out, const struct control_status *control);
+static void watchdog_put(FILE *out, const struct control_status *control);
 static void uploads_put(FILE *out);
+static uint64_t since_ns(uint64_t then_ns);
+static void ownership_put(FILE *out);
 static void http_put(FILE *out);
 static void connections_put(FILE *out);
 static void tls_put(FILE *out);
@@ -47,6 +56,7 @@ static void head_put(FILE *out, const char *name, const char *type, const char *
 static void value_put(
 	FILE *out, const char *name, const char *type, const char *help, uint64_t value);
 static void port_label(FILE *out, const char *name, const struct port *port);
+static void lcore_label(FILE *out, const char *name, const struct engine_lcore *lcore);
 static uint64_t queues_sum(const struct port *port, size_t offset);
 static uint64_t counter(const void *base, size_t offset);
 
@@ -66,13 +76,19 @@ char *metrics_text(size_t *len)
 		control.uptime_ns / NS_PER_S);
 	ports_put(out);
 	lcores_put(out, &engine);
+	rx_put(out, &engine);
 	blocks_put(out, &engine);
+	sinks_put(out, &engine);
+	writers_put(out, &engine);
 	storage_put(out, &control);
 	clock_put(out);
 	captures_put(out);
 	ledger_put(out);
+	removed_put(out, &control);
 	bottleneck_put(out, &control);
+	watchdog_put(out, &control);
 	uploads_put(out);
+	ownership_put(out);
 	http_put(out);
 	connections_put(out);
 	tls_put(out);
@@ -112,6 +128,12 @@ static void ports_put(FILE *out)
 
 		port_label(out, "sluice_port_up", port);
 		fprintf(out, "} %d\n", port->link_up && !port->gone);
+	}
+	head_put(out, "sluice_port_speed_bytes_per_second", "gauge",
+		"Speed of the port's link; 0 where it is not known.");
+	for (unsigned i = 0; i < engine_ports(); i++) {
+		port_label(out, "sluice_port_speed_bytes_per_second", engine_port(i));
+		fprintf(out, "} %" PRIu64 "\n", (uint64_t)engine_port(i)->speed_mbps * 125000);
 	}
 	head_put(out, "sluice_port_offered_packets_total", "counter",
 		"Packets that reached the port, as its driver counts them.");
@@ -158,22 +180,54 @@ static void lcores_put(FILE *out, const struct engine_status *engine)
 	for (unsigned i = 0; i < engine->n_lcores; i++) {
 		const struct engine_lcore *lcore = &engine->lcores[i];
 
-		for (unsigned r = 0; r < sizeof(rows) / sizeof(rows[0]); r++)
-			fprintf(out,
-				"sluice_lcore_cycles_total{role=\"%s\",lcore=\"%u\",cpu=\"%u\","
-				"state=\"%s\"} %" PRIu64 "\n",
-				lcore->role, lcore->lcore, lcore->cpu, rows[r].name,
+		for (unsigned r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+			lcore_label(out, "sluice_lcore_cycles_total", lcore);
+			fprintf(out, ",state=\"%s\"} %" PRIu64 "\n", rows[r].name,
 				counter(lcore, rows[r].offset));
+		}
 	}
 	head_put(out, "sluice_lcore_rounds_total", "counter", "Rounds of a core's loop.");
 	for (unsigned i = 0; i < engine->n_lcores; i++) {
+		lcore_label(out, "sluice_lcore_rounds_total", &engine->lcores[i]);
+		fprintf(out, "} %" PRIu64 "\n", engine->lcores[i].rounds);
+	}
+}
+
+/* The receive rings are the NIC's, or the kernel's: how full they were shows in what a poll finds. */
+static void rx_put(FILE *out, const struct engine_status *engine)
+{
+	head_put(out, "sluice_rx_polls_total", "counter",
+		"Polls that brought packets; more: a whole burst, the ring held more.");
+	for (unsigned i = 0; i < engine->n_lcores; i++) {
 		const struct engine_lcore *lcore = &engine->lcores[i];
 
-		fprintf(out,
-			"sluice_lcore_rounds_total{role=\"%s\",lcore=\"%u\",cpu=\"%u\"} %" PRIu64
-			"\n",
-			lcore->role, lcore->lcore, lcore->cpu, lcore->rounds);
+		if (!lcore_receives(lcore))
+			continue;
+		lcore_label(out, "sluice_rx_polls_total", lcore);
+		fprintf(out, ",ring=\"more\"} %" PRIu64 "\n", lcore->polls_full);
+		lcore_label(out, "sluice_rx_polls_total", lcore);
+		fprintf(out, ",ring=\"emptied\"} %" PRIu64 "\n", lcore->polls - lcore->polls_full);
 	}
+	head_put(out, "sluice_rx_gaps_total", "counter",
+		"Pauses of an RX loop of 100 microseconds and more, in which nothing was polled.");
+	for (unsigned i = 0; i < engine->n_lcores; i++) {
+		if (!lcore_receives(&engine->lcores[i]))
+			continue;
+		lcore_label(out, "sluice_rx_gaps_total", &engine->lcores[i]);
+		fprintf(out, "} %" PRIu64 "\n", engine->lcores[i].gaps);
+	}
+	head_put(out, "sluice_rx_gap_longest_seconds", "gauge", "The longest of them.");
+	for (unsigned i = 0; i < engine->n_lcores; i++) {
+		if (!lcore_receives(&engine->lcores[i]))
+			continue;
+		lcore_label(out, "sluice_rx_gap_longest_seconds", &engine->lcores[i]);
+		fprintf(out, "} %.6f\n", (double)engine->lcores[i].gap_longest_ns / NS_PER_S);
+	}
+}
+
+static bool lcore_receives(const struct engine_lcore *lcore)
+{
+	return strcmp(lcore->role, "rx") == 0;
 }
 
 static void blocks_put(FILE *out, const struct engine_status *engine)
@@ -183,6 +237,54 @@ static void blocks_put(FILE *out, const struct engine_status *engine)
 		engine->blocks_free);
 	value_put(out, "sluice_block_memory_bytes", "gauge", "Size of all blocks.",
 		engine->blocks * engine->block_bytes);
+	value_put(out, "sluice_blocks_missed_packets_total", "counter",
+		"Packets that found no free block.", engine->blocks_missed);
+}
+
+static void sinks_put(FILE *out, const struct engine_status *engine)
+{
+	uint64_t in_flight = 0;
+
+	for (unsigned i = 0; i < engine->n_lcores; i++)
+		in_flight += engine->lcores[i].disk_in_flight;
+	head_put(out, "sluice_sink_info", "gauge", "What files are written with, as a label.");
+	fprintf(out, "sluice_sink_info{sink=\"%s\"} 1\n", engine_sink_name());
+	value_put(out, "sluice_sink_writes_in_flight", "gauge",
+		"Writes of all writers that the disk has not answered yet.", in_flight);
+	value_put(out, "sluice_sink_writes_in_flight_max", "gauge", "How many these may become.",
+		engine->disk_writes_max);
+}
+
+static void writers_put(FILE *out, const struct engine_status *engine)
+{
+	static const struct counter_row rows[] = {
+		{"sluice_sink_written_bytes_total", "Bytes that the disk has taken.",
+			offsetof(struct engine_lcore, disk_bytes)},
+		{"sluice_sink_writes_total", "Writes that it has taken.",
+			offsetof(struct engine_lcore, disk_writes)},
+		{"sluice_sink_slow_writes_total", "Of them, those that took more than 200 ms.",
+			offsetof(struct engine_lcore, disk_writes_slow)},
+	};
+
+	for (unsigned r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+		head_put(out, rows[r].name, "counter", rows[r].help);
+		for (unsigned i = 0; i < engine->n_lcores; i++) {
+			if (lcore_receives(&engine->lcores[i]))
+				continue;
+			lcore_label(out, rows[r].name, &engine->lcores[i]);
+			fprintf(out, "} %" PRIu64 "\n",
+				counter(&engine->lcores[i], rows[r].offset));
+		}
+	}
+	head_put(out, "sluice_sink_busy_seconds_total", "counter",
+		"How long a write of this writer was in flight.");
+	for (unsigned i = 0; i < engine->n_lcores; i++) {
+		if (lcore_receives(&engine->lcores[i]))
+			continue;
+		lcore_label(out, "sluice_sink_busy_seconds_total", &engine->lcores[i]);
+		fprintf(out, "} %.3f\n",
+			(double)engine->lcores[i].disk_cycles / (double)clock_tsc_hz());
+	}
 }
 
 static void storage_put(FILE *out, const struct control_status *control)
@@ -193,6 +295,16 @@ static void storage_put(FILE *out, const struct control_status *control)
 		control->storage_used_bytes);
 	value_put(out, "sluice_storage_quota_bytes", "gauge", "What captures may take of it.",
 		control->storage_quota_bytes);
+	value_put(out, "sluice_storage_free_bytes", "gauge",
+		"What is free of the file system, for anybody.", control->storage_free_bytes);
+	value_put(out, "sluice_storage_spare_bytes", "gauge",
+		"Of what captures take: space kept for later ones.", control->storage_spare_bytes);
+	value_put(out, "sluice_storage_held", "gauge",
+		"1 while the disk is full and captures wait for room (storage.on_full).",
+		control->storage_held);
+	value_put(out, "sluice_storage_ceiling_bytes_per_second", "gauge",
+		"What the storage takes on new space, as measured; 0: not measured.",
+		control->ceiling != NULL ? control->ceiling->fresh_bytes_per_s : 0);
 	value_put(out, "sluice_storage_stalled", "gauge",
 		"1 while the storage does not answer: nothing was done for a second.",
 		control->storage_stalled_since_ns != 0);
@@ -282,7 +394,6 @@ static void ledger_put(FILE *out)
 	value_put(out, "sluice_capture_in_flight_packets", "gauge", "Packets between RX and disk.",
 		sum.in_flight);
 	recovered_put(out);
-	removed_put(out);
 }
 
 static void recovered_put(FILE *out)
@@ -311,7 +422,7 @@ static void recovered_put(FILE *out)
 			out, rows[r].name, "counter", rows[r].help, counter(&sum, rows[r].offset));
 }
 
-static void removed_put(FILE *out)
+static void removed_put(FILE *out, const struct control_status *control)
 {
 	static const char *const names[] = {
 #define X(name) #name,
@@ -331,6 +442,9 @@ static void removed_put(FILE *out)
 	for (unsigned i = 0; i < REMOVED_COUNT; i++)
 		fprintf(out, "sluice_retention_deleted_bytes_total{reason=\"%s\"} %" PRIu64 "\n",
 			names[i], sum.by[i].bytes);
+	value_put(out, "sluice_retention_paused", "gauge",
+		"1 while storage.keep removes nothing, since the clock may be wrong.",
+		control->retention_paused);
 	value_put(out, "sluice_retention_lost_captures_total", "counter",
 		"Of these captures, those whose upload was given up: they are lost.",
 		sum.lost_captures);
@@ -349,6 +463,15 @@ static void bottleneck_put(FILE *out, const struct control_status *control)
 			control->bottleneck != NULL && strcmp(control->bottleneck, names[i]) == 0);
 }
 
+static void watchdog_put(FILE *out, const struct control_status *control)
+{
+	value_put(out, "sluice_watchdog_fed_total", "counter",
+		"How often systemd was told that every core moves.", control->watchdog_fed);
+	value_put(out, "sluice_watchdog_held_total", "counter",
+		"How often it was not told so, because a core did not move.",
+		control->watchdog_held);
+}
+
 static void uploads_put(FILE *out)
 {
 	static const char *const outcomes[] = {
@@ -357,7 +480,7 @@ static void uploads_put(FILE *out)
 		[S3_REFUSED] = "refused",
 		[S3_EXISTS] = "exists",
 	};
-	uint64_t pending[UPLOAD_STATE_COUNT] = {0}, pending_bytes = 0;
+	uint64_t pending[UPLOAD_STATE_COUNT] = {0}, pending_bytes = 0, oldest_ns = 0;
 	struct upload_counts counts;
 
 	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
@@ -365,8 +488,11 @@ static void uploads_put(FILE *out)
 
 		session_info(s, &info);
 		pending[info.upload.state]++;
-		if (info.upload.state == UPLOAD_waiting || info.upload.state == UPLOAD_sending)
-			pending_bytes += info.upload.total_bytes - info.upload.bytes;
+		if (info.upload.state != UPLOAD_waiting && info.upload.state != UPLOAD_sending)
+			continue;
+		pending_bytes += info.upload.total_bytes - info.upload.bytes;
+		if (since_ns(info.ended_ns) > oldest_ns)
+			oldest_ns = since_ns(info.ended_ns);
 	}
 	upload_counts(&counts);
 	head_put(out, "sluice_uploads", "gauge", "Captures for buckets, by state of their object.");
@@ -375,6 +501,9 @@ static void uploads_put(FILE *out)
 			session_upload_state_name(i), pending[i]);
 	value_put(out, "sluice_upload_pending_bytes", "gauge",
 		"Bytes of files that are still to be uploaded.", pending_bytes);
+	head_put(out, "sluice_upload_oldest_seconds", "gauge",
+		"How long ago the capture ended that has waited longest for its upload.");
+	fprintf(out, "sluice_upload_oldest_seconds %.3f\n", (double)oldest_ns / NS_PER_S);
 	value_put(out, "sluice_upload_sent_bytes_total", "counter",
 		"Bytes sent to buckets, those that had to be sent again included.",
 		counts.sent_bytes);
@@ -394,6 +523,37 @@ static void uploads_put(FILE *out)
 		"Deleted captures whose objects are still to be removed.", session_upload_debts());
 }
 
+/* 0 where it was not yet, or the wall clock has been set back since. */
+static uint64_t since_ns(uint64_t then_ns)
+{
+	const uint64_t now_ns = clock_wall_ns();
+
+	return then_ns != 0 && now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
+static void ownership_put(FILE *out)
+{
+	struct ownership_counts counts;
+
+	ownership_count(&counts);
+	head_put(out, "sluice_bucket_ownership", "gauge",
+		"Places in buckets that accounts have claimed, by what was proved.");
+	for (unsigned i = 0; i < OWNERSHIP_STATUS_COUNT; i++)
+		fprintf(out, "sluice_bucket_ownership{status=\"%s\"} %u\n",
+			ownership_status_name(i), counts.entries[i]);
+	value_put(out, "sluice_bucket_ownership_broken", "gauge",
+		"1: what is known of them cannot be read, and no bucket can be used by account.",
+		counts.broken);
+	head_put(out, "sluice_bucket_validations_total", "counter",
+		"Attempts to prove one: right, wrong, or failed because of the bucket or the "
+		"disk.");
+	fprintf(out,
+		"sluice_bucket_validations_total{result=\"right\"} %" PRIu64 "\n"
+		"sluice_bucket_validations_total{result=\"wrong\"} %" PRIu64 "\n"
+		"sluice_bucket_validations_total{result=\"failed\"} %" PRIu64 "\n",
+		counts.validations_right, counts.validations_wrong, counts.validations_failed);
+}
+
 static void http_put(FILE *out)
 {
 	struct server_status server;
@@ -404,6 +564,8 @@ static void http_put(FILE *out)
 	guard_status(&guard);
 	value_put(out, "sluice_http_connections", "gauge", "Open connections to the API.",
 		server.connections);
+	value_put(out, "sluice_http_websockets", "gauge",
+		"Open WebSockets, which are not among these.", server.sockets);
 	head_put(out, "sluice_http_answers_total", "counter",
 		"Answers of the API by class of status.");
 	for (unsigned i = 1; i < sizeof(server.answers) / sizeof(server.answers[0]); i++)
@@ -476,6 +638,13 @@ static void value_put(
 static void port_label(FILE *out, const char *name, const struct port *port)
 {
 	fprintf(out, "%s{port=\"%s\"", name, port->config->name);
+}
+
+/* The labels stay open for more. */
+static void lcore_label(FILE *out, const char *name, const struct engine_lcore *lcore)
+{
+	fprintf(out, "%s{role=\"%s\",lcore=\"%u\",cpu=\"%u\"", name, lcore->role, lcore->lcore,
+		lcore->cpu);
 }
 
 static uint64_t queues_sum(const struct port *port, size_t offset)

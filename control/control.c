@@ -27,6 +27,7 @@
 #include "control/publish.h"
 #include "control/quota.h"
 #include "control/s3.h"
+#include "control/service.h"
 #include "control/session_state.h"
 #include "control/spare.h"
 #include "control/spare_fill.h"
@@ -158,6 +159,9 @@ void control_status(struct control_status *status)
 		.storage_size_bytes = quota_size_bytes(),
 		.storage_used_bytes = quota_used_bytes(),
 		.storage_quota_bytes = quota_limit_bytes(),
+		.storage_free_bytes = quota_free_bytes(),
+		.storage_held = quota_holds(),
+		.retention_paused = quota_age_paused(),
 		.storage_spare_bytes = spare_bytes(),
 		.storage_stalled_since_ns = stall_get()->since_ns,
 		.storage_stalls = stall_get()->n,
@@ -168,6 +172,8 @@ void control_status(struct control_status *status)
 		.bottleneck_since_ns = bottleneck_since_ns(),
 		.load = load_get(),
 		.sync_failures = capture_sync_failures(),
+		.watchdog_fed = service_watchdog()->fed,
+		.watchdog_held = service_watchdog()->held,
 	};
 	admission_status(&status->admission);
 	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {

@@ -24,6 +24,9 @@ struct control_status {
 	uint64_t storage_used_bytes;  /* by Sluice */
 	uint64_t storage_spare_bytes; /* of that: spares */
 	uint64_t storage_quota_bytes;
+	uint64_t storage_free_bytes; /* of the file system, for anybody */
+	bool storage_held;           /* it is full, and captures wait for room */
+	bool retention_paused; /* storage.keep removes nothing: the clock is not believed yet */
 	const struct ceiling *ceiling; /* NULL: not measured; until the loop's next turn */
 	uint64_t at_risk_packets;      /* accepted, not lost, not yet durable, all sessions */
 	uint64_t at_risk_bytes;
@@ -35,6 +38,8 @@ struct control_status {
 	const char *bottleneck;  /* NULL, "nic", "rx_core", "blocks" or "disk": the last seconds */
 	const char *explanation; /* a sentence: of the bottleneck, or that there is none */
 	uint64_t bottleneck_since_ns; /* wall clock; 0 = there is none */
+	uint64_t watchdog_fed;  /* how often the service manager was told that all cores move */
+	uint64_t watchdog_held; /* how often it was not, because one did not */
 	struct admission_status admission;
 	const struct load *load; /* the figures, valid until the next turn of the event loop */
 };

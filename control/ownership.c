@@ -69,6 +69,7 @@ static struct {
 	struct ownership *first;
 	struct operation *running, *waiting;
 	struct err broken; /* the file is not to be touched */
+	struct ownership_counts counts;
 } ownership;
 
 static int load(struct err *err);
@@ -76,6 +77,7 @@ static struct ownership *entry_find(const char *account, const char *bucket, con
 static struct operation *operation_make(operation_step *begin, const char *account,
 	const struct ownership_place *place, ownership_done *done, void *arg);
 static void operation_post(struct operation *op);
+static void validation_count(const struct ownership *owned, const struct err *err);
 static operation_step add_begin, add_written, add_work, add_worked, add_withdrawn;
 static operation_step validate_begin, validate_work, validate_worked, validate_written;
 static operation_step delete_begin, delete_written, delete_work, delete_worked;
@@ -117,6 +119,14 @@ static int load(struct err *err)
 	rc = ownership_file_parse(text, len, &ownership.first, err);
 	free(text);
 	return rc;
+}
+
+void ownership_count(struct ownership_counts *counts)
+{
+	*counts = ownership.counts;
+	counts->broken = ownership.broken.code != 0;
+	for (const struct ownership *owned = ownership.first; owned != NULL; owned = owned->next)
+		counts->entries[owned->status]++;
 }
 
 const struct ownership *ownership_next(const struct ownership *before, const char *account)
@@ -288,6 +298,8 @@ static void operation_tell(
 	ownership_done *done = op->done;
 
 	op->done = NULL;
+	if (op->begin == validate_begin)
+		validation_count(owned, err);
 	if (done != NULL)
 		done(owned, err, op->arg);
 }
@@ -574,6 +586,16 @@ static void validate_begin(struct operation *op)
 		owned->status = OWNERSHIP_failed;
 		list_write(op, validate_written);
 	}
+}
+
+static void validation_count(const struct ownership *owned, const struct err *err)
+{
+	if (owned != NULL && owned->status == OWNERSHIP_success)
+		ownership.counts.validations_right++;
+	else if (err == NULL || strcmp(err->field, "ownership_challenge") == 0)
+		ownership.counts.validations_wrong++;
+	else
+		ownership.counts.validations_failed++;
 }
 
 /* Is it there, and as it was put there? */

@@ -66,6 +66,17 @@ const struct ownership *ownership_next(const struct ownership *before, const cha
 /* The account has proved that this place, or one above it, is its own. */
 bool ownership_proved(const struct ownership_place *place);
 
+/* How the entries stand, and what came of validations since the start. */
+struct ownership_counts {
+	unsigned entries[OWNERSHIP_STATUS_COUNT];
+	bool broken; /* the file was damaged or of another version: nothing can be asked */
+	uint64_t validations_right;
+	uint64_t validations_wrong; /* it held something else, or it was not there */
+	uint64_t
+		validations_failed; /* the bucket did not answer, or the file could not be written */
+};
+void ownership_count(struct ownership_counts *counts);
+
 /* Called exactly once, possibly before the function returns; owned is NULL with err, or after a
  * deletion. */
 typedef void ownership_done(const struct ownership *owned, const struct err *err, void *arg);

@@ -130,6 +130,11 @@ bool quota_holds(void)
 	return quota.holds;
 }
 
+bool quota_age_paused(void)
+{
+	return keep_ns() != 0 && clock_monotonic_ns() < quota.age_pause_ns;
+}
+
 uint64_t quota_size_bytes(void)
 {
 	return quota.usage.size_bytes;

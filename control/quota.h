@@ -29,6 +29,9 @@ int quota_check(const char *account, struct err *err);
 /* Nothing is left to remove and the disk is about to be full: captures that wait get no more space. */
 bool quota_holds(void);
 
+/* storage.keep is set, and nothing goes by age: the wall clock was set, or we have just begun. */
+bool quota_age_paused(void);
+
 uint64_t quota_size_bytes(void);  /* of the file system */
 uint64_t quota_free_bytes(void);  /* of it, a second ago */
 uint64_t quota_used_bytes(void);  /* by captures and spares */

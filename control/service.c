@@ -19,6 +19,7 @@
 
 static struct event *feed_event;
 static struct engine_status before;
+static struct service_watchdog watchdog;
 
 static void feed(evutil_socket_t fd, short what, void *arg);
 static bool all_moved(const struct engine_status *now);
@@ -41,6 +42,11 @@ int service_ready(struct event_base *base)
 	return 0;
 }
 
+const struct service_watchdog *service_watchdog(void)
+{
+	return &watchdog;
+}
+
 void service_stopping(void)
 {
 	sd_notify(0, "STOPPING=1");
@@ -56,8 +62,12 @@ static void feed(evutil_socket_t fd, short what, void *arg)
 	struct engine_status now;
 
 	engine_status(&now);
-	if (all_moved(&now))
+	if (all_moved(&now)) {
 		sd_notify(0, "WATCHDOG=1");
+		watchdog.fed++;
+	} else {
+		watchdog.held++;
+	}
 	before = now;
 	engine_wake();
 }

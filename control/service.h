@@ -8,10 +8,20 @@
 #ifndef CONTROL_SERVICE_H
 #define CONTROL_SERVICE_H
 
+#include <stdint.h>
+
 struct event_base;
 
 /* Everything is up: captures can be asked for. Starts feeding the watchdog. 0 or -ENOMEM. */
 int service_ready(struct event_base *base);
+
+/* How often the service manager's watchdog was fed, and how often it was not because a core did not move.
+ * The same struct with each call. */
+struct service_watchdog {
+	uint64_t fed;
+	uint64_t held;
+};
+const struct service_watchdog *service_watchdog(void);
 
 /* The loop has ended; captures are being closed. */
 void service_stopping(void);

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
 """The metrics page: read by Prometheus' own parser, and the same numbers as everywhere else."""
+import json
 import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import certificates
 import frames
 from harness import SOURCE, replay, run
+
+PROMETHEUS = SOURCE / "config/prometheus"
 
 # Families by name and what a counter's may not do is fall.
 STAGES = ("offered", "filtered", "sampled_out", "over_limit", "accepted", "written", "durable")
@@ -81,20 +85,67 @@ def promtool(tmp_path_factory):
     return path / "usr/bin/promtool"
 
 
-def test_promtool_has_nothing_to_say(sluiced, promtool):
-    daemon = sluiced({"tap0": {"device": "net_null0,size=64", "rate": 1000}})
-    page = daemon.api.request("GET", "/metrics").body.decode()
+@pytest.fixture
+def page(sluiced, tmp_path):
+    """The page of a daemon that has all there is."""
+    authority = certificates.Authority(tmp_path)
+    certificate, key = authority.sign("server")
+    daemon = sluiced(
+        {"tap0": {"device": "net_null0,size=64", "rate": 1000}},
+        tls=authority,
+        api={"tls_certificate": certificate, "tls_key": key},
+    )
+    return daemon.api.request("GET", "/metrics").body.decode()
+
+
+def test_promtool_has_nothing_to_say(page, promtool):
     assert run(promtool, "check", "metrics", input=page).stderr == ""
 
 
 def test_the_alerts_go_off_when_they_should(promtool):
-    run(promtool, "test", "rules", "alerts_test.yml", cwd=SOURCE / "config/prometheus")
+    run(promtool, "test", "rules", "alerts_test.yml", cwd=PROMETHEUS)
 
 
-def test_alerts_and_dashboard_ask_for_what_there_is(sluiced):
-    daemon = sluiced({"tap0": {"device": "net_null0,size=64", "rate": 1000}})
-    page = daemon.api.request("GET", "/metrics").body.decode()
-    for path in ("config/prometheus/alerts.yml", "config/grafana/sluice.json"):
-        asked = set(re.findall(r"\bsluice_[a-z_]+", (SOURCE / path).read_text(encoding="utf-8")))
-        assert len(asked) >= 5
-        assert [name for name in asked if f"\n{name}" not in page] == []
+def test_every_alert_has_been_seen_to_go_off():
+    rules = re.findall(r"- alert: (\w+)", (PROMETHEUS / "alerts.yml").read_text(encoding="utf-8"))
+    tests = (PROMETHEUS / "alerts_test.yml").read_text(encoding="utf-8")
+    went_off = re.findall(r"alertname: (\w+)\n +exp_alerts:", tests)
+    stayed_off = re.findall(r"alertname: (\w+)\}", tests)
+    assert len(rules) > 20 and len(rules) == len(set(rules))
+    assert set(went_off) == set(rules)
+    assert set(stayed_off) == set(rules)
+
+
+def asked_for():
+    """Every expression of the alerts and of the dashboard, as Prometheus would get it."""
+    rules = (PROMETHEUS / "alerts.yml").read_text(encoding="utf-8")
+    yield from re.findall(r"^ +expr: (.+)$", rules, re.M)
+    dashboard = json.loads((SOURCE / "config/grafana/sluice.json").read_text(encoding="utf-8"))
+    for panel in dashboard["panels"]:
+        assert panel["targets"], panel["title"]
+        yield from (target["expr"] for target in panel["targets"])
+
+
+def test_alerts_and_dashboard_ask_for_what_there_is(page):
+    labels = {"up": {"job", "instance"}}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            labels.setdefault(sample.name, {"job", "instance"}).update(sample.labels)
+    for expression in asked_for():
+        names = set(re.findall(r"\b(?:sluice_\w+|up\b)", expression))
+        assert names <= set(labels), expression
+        known = set().union(*(labels[name] for name in names))
+        for selector in re.findall(r"\{([^}]*)\}", expression):
+            assert set(re.findall(r"(\w+) *[=!]", selector)) <= known, expression
+        for grouped in re.findall(r"\bby \(([^)]*)\)", expression):
+            assert set(re.findall(r"\w+", grouped)) <= known, expression
+
+
+def test_prometheus_understands_the_dashboard(promtool, tmp_path):
+    rules = [
+        {"record": f"dashboard:{n}", "expr": expression.replace("$__rate_interval", "1m")}
+        for n, expression in enumerate(asked_for())
+    ]
+    path = tmp_path / "rules.yml"  # JSON is YAML
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8")
+    run(promtool, "check", "rules", path)

@@ -108,6 +108,11 @@ const char *filter_engine_name(enum filter_engine engine)
 	return names[engine];
 }
 
+const char *engine_sink_name(void)
+{
+	return "uring";
+}
+
 void engine_status(struct engine_status *status)
 {
 	memset(status, 0, sizeof(*status));

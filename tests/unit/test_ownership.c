@@ -343,6 +343,32 @@ static void a_wrong_answer_fails(void **state)
 	assert_string_equal(told_err.field, "destination_conf");
 }
 
+static void what_came_of_it_is_counted(void **state)
+{
+	struct ownership_counts counts;
+	char right[OWNERSHIP_CHALLENGE_LEN + 1];
+
+	assert_int_equal(add("a", "p"), 0);
+	assert_int_equal(add("a", ""), 0);
+	strcpy(right, told->challenge);
+	assert_int_equal(validate("a", "", "wrong"), 0);
+	bucket_outcome = S3_RETRY;
+	assert_int_equal(validate("a", "", right), EAGAIN);
+	bucket_outcome = S3_DONE;
+	ownership_count(&counts);
+	assert_int_equal(counts.entries[OWNERSHIP_pending], 1);
+	assert_int_equal(counts.entries[OWNERSHIP_failed], 1);
+	assert_int_equal(validate("a", "", right), 0);
+	assert_int_equal(validate("a", "", "wrong"), EINVAL);
+	ownership_count(&counts);
+	assert_false(counts.broken);
+	assert_int_equal(counts.entries[OWNERSHIP_success], 1);
+	assert_int_equal(counts.entries[OWNERSHIP_failed], 0);
+	assert_int_equal(counts.validations_right, 1);
+	assert_int_equal(counts.validations_wrong, 2);
+	assert_int_equal(counts.validations_failed, 1);
+}
+
 static void added_again_it_is_the_same(void **state)
 {
 	char first[OWNERSHIP_CHALLENGE_LEN + 1];
@@ -629,6 +655,7 @@ int main(void)
 		TEST(a_bucket_is_added_and_proved),
 		TEST(it_covers_what_is_below_and_nobody_elses),
 		TEST(a_wrong_answer_fails),
+		TEST(what_came_of_it_is_counted),
 		TEST(added_again_it_is_the_same),
 		TEST(a_bucket_that_refuses_leaves_nothing),
 		TEST(an_object_that_is_not_ours_proves_nothing),

@@ -102,16 +102,22 @@ static void the_watchdog_is_fed_while_all_move(void **state)
 
 static void a_core_that_hangs_starves_it(void **state)
 {
+	struct service_watchdog before;
+
 	assert_int_equal(service_ready(base), 0);
 	assert_string_equal(told(), "READY=1");
 	n_hanging = 1;
 	turns(1); /* the round it made before still counts */
 	assert_string_equal(told(), "WATCHDOG=1");
+	before = *service_watchdog();
 	turns(3);
 	assert_string_equal(told(), "");
+	assert_int_equal(service_watchdog()->held - before.held, 3);
+	assert_int_equal(service_watchdog()->fed, before.fed);
 	n_hanging = 0;
 	turns(2);
 	assert_string_equal(told(), "WATCHDOG=1");
+	assert_true(service_watchdog()->fed > before.fed);
 }
 
 /* A writer may wait for a disk that does not answer: to be started anew would not help it. */
