@@ -16,6 +16,8 @@
 #include "api/request.h"
 #include "api/route.h"
 
+#define QUOTED_MAX 63 /* bytes of a word in a message; a longer one is cut */
+
 struct filters_request {
 	const char *filter;
 };
@@ -40,6 +42,8 @@ static bool check_begin(struct check *check, struct err *err);
 static void check_ready(evutil_socket_t fd, short what, void *arg);
 static void check_free(struct check *check);
 static json_t *verdict(const char *filter, unsigned n_instructions, const struct err *err);
+static size_t quoted_len(const char *message, const char *text);
+static bool is_word(char c);
 static size_t word_len(const char *text);
 
 void filters_start(struct event_base *base)
@@ -142,7 +146,9 @@ bool filters_locate(const char *filter, const char *message, size_t *offset, siz
 		if (*end != '\0' || place == 0 || place > strlen(filter))
 			return false;
 		*offset = place - 1;
-		*len = word_len(filter + *offset);
+		*len = quoted_len(message, filter + *offset);
+		if (*len == 0)
+			*len = word_len(filter + *offset);
 		return true;
 	}
 	if (strstr(message, " at the end, ") == NULL)
@@ -152,13 +158,36 @@ bool filters_locate(const char *filter, const char *message, size_t *offset, siz
 	return true;
 }
 
-/* As the compiler splits words: 10.0.0.1, http-alt, \tcp; else one character. */
+/* Of the word that the message quotes where text begins with it, else 0: a long one is quoted in part. */
+static size_t quoted_len(const char *message, const char *text)
+{
+	size_t found = 0;
+	const char *end;
+
+	for (const char *start = strchr(message, '\''); start != NULL; start = end) {
+		end = strchr(start + 1, '\'');
+		if (end == NULL)
+			break;
+		const size_t len = (size_t)(end - start - 1);
+
+		if (len > found && len < QUOTED_MAX && strncmp(start + 1, text, len) == 0)
+			found = len;
+	}
+	return found;
+}
+
+static bool is_word(char c)
+{
+	return isalnum((unsigned char)c) || (c != '\0' && strchr("_.:\\", c) != NULL) ||
+	       (c & 0x80) != 0;
+}
+
+/* As the compiler splits words: 10.0.0.1, \tcp, http-alt with a minus inside; else one character. */
 static size_t word_len(const char *text)
 {
 	size_t len = 0;
 
-	while (text[len] != '\0' && (isalnum((unsigned char)text[len]) || (text[len] & 0x80) != 0 ||
-					    strchr("_.:\\-", text[len]) != NULL))
+	while (is_word(text[len]) || (len > 0 && text[len] == '-' && is_word(text[len + 1])))
 		len++;
 	return len > 0 ? len : 1;
 }

@@ -21,6 +21,16 @@ static void words_are_found_by_the_message(void **state)
 	} rows[] = {
 		{"tcp prot 80", "syntax error at 'prot', character 5", true, 4, 4},
 		{"port http-x", "unknown port 'http-x', character 6", true, 5, 6},
+		/* A minus belongs to a word only inside of it; what is quoted is the word. */
+		{"port 80- or tcp", "syntax error at '80', character 6", true, 5, 2},
+		{"port 80-90x", "unknown port '80-90x', character 6", true, 5, 6},
+		{"len -foo > 3", "syntax error at '-', character 5", true, 4, 1},
+		{"len-foo > 3", "syntax error at '-', character 4", true, 3, 1},
+		{"udp port 80-", "what, character 10", true, 9, 2},
+		{"tcp -foo", "what, character 5", true, 4, 1},
+		{"port http-alt-x", "'so' at 'http-alt-x', character 6", true, 5, 10},
+		{"tcp && && udp", "syntax error at '&&', character 8", true, 7, 2},
+		{"tcp 'x", "syntax error at ''', character 5", true, 4, 1},
 		{"ip[0] = ", "syntax error at the end, after '='", true, 8, 0},
 		{"tcp ) or", "syntax error at ')', character 5", true, 4, 1},
 		{"host x", "write an address instead of 'x', character 6", true, 5, 1},
