@@ -39,6 +39,7 @@ static void capture_packets(struct request *request);
 static void capture_packet(struct request *request);
 static void capture_live(struct request *request);
 static void ports_show(struct request *request);
+static void buckets_show(struct request *request);
 static void status_show(struct request *request);
 static void tokens_list(struct request *request);
 static bool gone_refuse(struct request *request, const struct session_info *info);
@@ -66,6 +67,7 @@ static const struct route routes[] = {
 	{METHOD_POST, "/api/v1/filters/check", ROLE_OPERATOR, filters_check, .asks = true},
 	{METHOD_GET, "/api/v1/stream", ROLE_VIEWER, stream_handle, NULL, true},
 	{METHOD_GET, "/api/v1/ports", ROLE_VIEWER, ports_show},
+	{METHOD_GET, "/api/v1/buckets", ROLE_OPERATOR, buckets_show},
 	{METHOD_GET, "/api/v1/status", ROLE_VIEWER, status_show},
 	{METHOD_GET, "/api/v1/tokens", ROLE_ADMIN, tokens_list},
 	{METHOD_POST, "/api/v1/tokens", ROLE_ADMIN, token_create},
@@ -501,6 +503,11 @@ static void capture_live(struct request *request)
 static void ports_show(struct request *request)
 {
 	route_reply(request, 200, native_ports(native_config, &request->who));
+}
+
+static void buckets_show(struct request *request)
+{
+	route_reply(request, 200, native_buckets(native_config, &request->who));
 }
 
 static void status_show(struct request *request)

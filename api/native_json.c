@@ -11,6 +11,7 @@
 #include "control/ceiling.h"
 #include "control/control.h"
 #include "control/load.h"
+#include "control/totals.h"
 #include "engine/drop.h"
 #include "engine/engine.h"
 #include "engine/port.h"
@@ -451,14 +452,23 @@ static void put_count(json_t *object, const char *name, uint64_t count)
 	put(object, name, json_integer((json_int_t)count));
 }
 
-json_t *native_ledger(const struct ledger *ledger)
+static json_t *dropped_json(const struct ledger *ledger)
 {
 	static const char *const reasons[] = {
 #define X(name, help) #name,
 		DROP_REASONS(X)
 #undef X
 	};
-	json_t *json = json_object(), *dropped = json_object();
+	json_t *json = json_object();
+
+	for (unsigned i = 0; i < DROP_COUNT; i++)
+		put_count(json, reasons[i], ledger->dropped[i]);
+	return json;
+}
+
+json_t *native_ledger(const struct ledger *ledger)
+{
+	json_t *json = json_object();
 
 	put_count(json, "offered", ledger->offered);
 	put_count(json, "filtered", ledger->filtered);
@@ -474,9 +484,7 @@ json_t *native_ledger(const struct ledger *ledger)
 		ledger->unknown_max == LEDGER_UNBOUNDED
 			? json_null()
 			: json_integer((json_int_t)ledger->unknown_max));
-	for (unsigned i = 0; i < DROP_COUNT; i++)
-		put_count(dropped, reasons[i], ledger->dropped[i]);
-	put(json, "dropped", dropped);
+	put(json, "dropped", dropped_json(ledger));
 	return json;
 }
 
@@ -716,6 +724,27 @@ json_t *native_ports(const struct config *config, const struct principal *who)
 	return json;
 }
 
+json_t *native_buckets(const struct config *config, const struct principal *who)
+{
+	json_t *json = json_object(), *list = json_array();
+
+	for (unsigned i = 0; i < config->n_buckets; i++) {
+		const struct config_bucket *from = &config->buckets[i];
+		json_t *bucket;
+
+		if (!config_bucket_allows(config, from, who->account))
+			continue;
+		bucket = json_object();
+		put(bucket, "name", json_text(from->name));
+		put(bucket, "bucket", json_text(from->bucket));
+		put(bucket, "prefix", json_text(from->prefix));
+		put(bucket, "keep", json_boolean(from->keep));
+		json_array_append_new(list, bucket);
+	}
+	put(json, "buckets", list);
+	return json;
+}
+
 static json_t *gaps_json(const struct engine_lcore *lcore)
 {
 	json_t *json = json_object(), *list = json_array();
@@ -861,7 +890,9 @@ json_t *native_status(void)
 	       *risk = json_object();
 	struct control_status control;
 	struct engine_status engine;
+	struct ledger sum;
 
+	totals_read(&sum);
 	control_status(&control);
 	engine_status(&engine);
 	put(json, "version", json_string(SLUICE_VERSION));
@@ -882,6 +913,7 @@ json_t *native_status(void)
 	put_count(risk, "bytes", control.at_risk_bytes);
 	put(risk, "seconds", json_number((double)(control.at_risk_ns / 1000000) / 1e3));
 	put(json, "at_risk", risk);
+	put(json, "dropped", dropped_json(&sum));
 	put(json, "bottleneck", text_or_null(control.bottleneck));
 	put(json, "bottleneck_since", time_or_null(control.bottleneck_since_ns));
 	put(json, "explanation", json_text(control.explanation));

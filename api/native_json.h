@@ -36,6 +36,7 @@ json_t *native_ledger(const struct ledger *ledger);
 json_t *native_token(
 	const struct auth_token *token, const char *secret); /* secret: NULL or "" = none */
 json_t *native_ports(const struct config *config, const struct principal *who);
+json_t *native_buckets(const struct config *config, const struct principal *who);
 json_t *native_status(void);
 
 /* RFC 9457; the pointer stands for err->field where status is 400. */

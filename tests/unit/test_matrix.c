@@ -77,6 +77,7 @@ static const struct policy {
 	{METHOD_POST, "/api/v1/filters/check", ROLE_OPERATOR, ALL},
 	{METHOD_GET, "/api/v1/stream", ROLE_VIEWER, ALL},
 	{METHOD_GET, "/api/v1/ports", ROLE_VIEWER, ALL},
+	{METHOD_GET, "/api/v1/buckets", ROLE_OPERATOR, ALL},
 	{METHOD_GET, "/api/v1/status", ROLE_VIEWER, ALL},
 	{METHOD_GET, "/api/v1/tokens", ROLE_ADMIN, ALL},
 	{METHOD_POST, "/api/v1/tokens", ROLE_ADMIN, ALL},
