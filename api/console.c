@@ -3,8 +3,9 @@
  */
 #include "api/console.h"
 
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "config/err.h"
 #include "api/request.h"
@@ -40,6 +41,26 @@ void console_show(struct request *request)
 		route_error(request, 404, &none);
 }
 
+/* RFC 9110, 12.5.3: a list of codings, each with a weight maybe, of which 0 forbids. */
+bool console_takes_gzip(const char *accept)
+{
+	while (accept != NULL && *accept != '\0') {
+		const size_t skipped = strspn(accept, " \t,"),
+			     len = strcspn(accept + skipped, " \t,;");
+		const char *word = accept + skipped, *weight = word + len;
+
+		weight += strspn(weight, " \t");
+		if (len == 4 && strncasecmp(word, "gzip", 4) == 0) {
+			if (*weight != ';')
+				return true;
+			weight += 1 + strspn(weight + 1, " \t");
+			return strncasecmp(weight, "q=", 2) != 0 || strtod(weight + 2, NULL) > 0;
+		}
+		accept = word + len + strcspn(word + len, ",");
+	}
+	return false;
+}
+
 static const struct console_file *file_find(const char *name)
 {
 	for (size_t i = 0; i < console_files_n; i++)
@@ -52,17 +73,23 @@ static const struct console_file *file_find(const char *name)
 static void file_send(struct request *request, const struct console_file *file)
 {
 	const char *known = server_header(request, "If-None-Match");
+	const bool packed = console_takes_gzip(server_header(request, "Accept-Encoding"));
+	const struct console_form *form = packed ? &file->packed : &file->plain;
 
 	server_header_add(request, "Content-Security-Policy", "%s", CONTENT_POLICY);
 	server_header_add(request, "Cross-Origin-Opener-Policy", "same-origin");
 	server_header_add(request, "Cross-Origin-Resource-Policy", "same-origin");
 	server_header_add(request, "Referrer-Policy", "no-referrer");
 	server_header_add(request, "Cache-Control", "no-cache");
-	server_header_add(request, "ETag", "%s", file->etag);
-	if (known != NULL && etag_listed(known, file->etag))
+	server_header_add(request, "Vary", "Accept-Encoding");
+	server_header_add(request, "ETag", "%s", form->etag);
+	if (known != NULL && etag_listed(known, form->etag)) {
 		server_reply(request, 304, NULL, NULL, 0);
-	else
-		server_reply(request, 200, file->type, file->data, file->len);
+		return;
+	}
+	if (packed)
+		server_header_add(request, "Content-Encoding", "gzip");
+	server_reply(request, 200, file->type, form->data, form->len);
 }
 
 /* A proxy that compressed the file may have made its tag a weak one. */

@@ -205,12 +205,47 @@ static void the_console_is_served_to_anybody(void **state)
 		answer = ask(NULL, "GET", path, NULL, NULL);
 		assert_int_equal(answer.status, 200);
 		assert_true(has_header(&answer, console_files[i].type));
-		assert_int_equal(answer.body_len, console_files[i].len);
-		assert_memory_equal(answer.body, console_files[i].data, answer.body_len);
+		assert_int_equal(answer.body_len, console_files[i].plain.len);
+		assert_memory_equal(answer.body, console_files[i].plain.data, answer.body_len);
+		assert_true(has_header(&answer, "Vary: Accept-Encoding\r\n"));
+		assert_false(has_header(&answer, "Content-Encoding"));
+		free(answer.head);
+		answer = ask(NULL, "GET", path, "Accept-Encoding: br, gzip\r\n", NULL);
+		assert_int_equal(answer.status, 200);
+		assert_true(has_header(&answer, "Content-Encoding: gzip\r\n"));
+		assert_true(has_header(&answer, console_files[i].packed.etag));
+		assert_int_equal(answer.body_len, console_files[i].packed.len);
+		assert_memory_equal(answer.body, console_files[i].packed.data, answer.body_len);
 		free(answer.head);
 	}
 	expect(ask(NULL, "GET", "/console/none.js", NULL, NULL), 404);
 	expect(ask(NULL, "POST", "/", NULL, "{}"), 405);
+}
+
+static void packed_files_go_to_whoever_takes_them(void **state)
+{
+	static const struct {
+		const char *accept;
+		bool takes;
+	} rows[] = {
+		{NULL, false},
+		{"", false},
+		{"gzip", true},
+		{"gzip, deflate, br", true},
+		{"deflate,GZIP;q=0.5", true},
+		{"br ; q=1.0 , gzip ; q=0.001", true},
+		{"gzip;q=0", false},
+		{"gzip ; q=0.000, *", false},
+		{"gzip;q=no", false},
+		{"xgzip, gzipx, x-gzip", false},
+		{"identity;gzip", false},
+		{"br;q=1;gzip, deflate", false},
+		{",, ,", false},
+		{"*", false},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_int_equal(console_takes_gzip(rows[i].accept), rows[i].takes);
 }
 
 static void browsers_sign_in_with_a_cookie(void **state)
@@ -966,6 +1001,7 @@ int main(void)
 		cmocka_unit_test(no_route_is_open_by_mistake),
 		cmocka_unit_test(what_is_not_there_is_404),
 		cmocka_unit_test(the_console_is_served_to_anybody),
+		cmocka_unit_test(packed_files_go_to_whoever_takes_them),
 		cmocka_unit_test(browsers_sign_in_with_a_cookie),
 		cmocka_unit_test(filters_are_judged_without_a_capture),
 		cmocka_unit_test(packets_are_found_by_number_and_words),
