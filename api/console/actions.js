@@ -12,6 +12,13 @@ const IN_PAGE_MAX = 256e6; // larger files the browser fetches by itself
 
 export const nameOf = (capture) => capture.name || `capture ${capture.id.slice(0, 8)}`;
 
+// The form comes when it is asked for: most who look never start anything.
+export async function start() {
+  const form = await import("./start.js").catch(() => null);
+  if (form === null) toast("The daemon does not answer.", true);
+  else await form.startDialog();
+}
+
 export async function stop(capture) {
   try {
     const now = await api.post(`captures/${capture.id}/stop`);
@@ -28,6 +35,8 @@ export async function remove(capture) {
   try {
     await api.remove(`captures/${capture.id}`);
     forget(capture.id);
+    // What had the focus is gone with it.
+    document.getElementById("main")?.focus({ preventScroll: true });
     say(`${nameOf(capture)} is deleted`);
     return true;
   } catch (error) {

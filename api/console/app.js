@@ -50,7 +50,7 @@ function connectionShow() {
   frame.dot.className = `dot ${stream.state}`;
   toggle(document.body, "stale", lost);
   frame.banner.hidden = !lost;
-  if (lost) text(frame.banner.lastChild, `No connection for ${duration((Date.now() - stream.lostAt) / 1000)}. What is shown is what was known; it goes on by itself.`);
+  if (lost) text(frame.banner.lastChild, `Since ${duration((Date.now() - stream.lostAt) / 1000)}.`);
 }
 
 function frameMake(who) {
@@ -63,7 +63,9 @@ function frameMake(who) {
   const dot = h("i", { class: "dot" });
   const link = h("span", { class: "link" });
   const main = h("main", { id: "main", tabindex: "-1" });
-  const banner = h("div", { class: "banner", role: "alert", hidden: true }, h("span", {}));
+  // Said once; how long it lasts is for those who look.
+  const banner = h("div", { class: "banner", hidden: true },
+    h("span", { role: "alert" }, "No connection. What is shown is what was known; it goes on by itself."), " ", h("span", { "aria-hidden": "true" }));
   const scope = who.account === "*" ? "" : ` · ${who.account}`;
   const element = h("div", { class: "frame" },
     h("a", { class: "skip", href: "#main", onclick: (event) => { event.preventDefault(); main.focus(); } }, "To the content"),
@@ -124,7 +126,6 @@ api.onSignedOut(comeBack);
 stream.onRefused(() => api.get("session").catch((error) => [401, 429].includes(error.status) && comeBack()));
 stream.onState((state, before) => {
   connectionShow();
-  if (state === "lost") say("Connection lost");
   if (state === "live" && before === "lost") say("Connection is back");
 });
 setInterval(connectionShow, 1000);

@@ -4,26 +4,44 @@
 // One capture: what it is, where its packets went, how fast they come, and the packets themselves.
 import * as actions from "./actions.js";
 import * as api from "./api.js";
-import { progressMeters, stateWords } from "./captures.js";
+import { progressMeters, progressOf, stateWords } from "./captures.js";
 import { Chart } from "./chart.js";
 import { bytesOf, packetDetail } from "./detail.js";
-import { h, text, toast } from "./dom.js";
-import { byteRate, bytes, count, duration, pps, seconds, when } from "./format.js";
-import { ledgerPicture } from "./ledger.js";
+import { h, keyed, text, toast, toggle } from "./dom.js";
+import { byteRate, bytes, count, duration, percent, pps, seconds, when } from "./format.js";
+import { ledgerMake, reasonWords } from "./ledger.js";
 import { FileSource, FoundSource, LiveSource, PacketTable, wordsOf } from "./packets.js";
-import { closed, dropped, HISTORY, may, onChange, refetch, store } from "./store.js";
+import { closed, hasFile, may, onChange, refetch, remember, store } from "./store.js";
 
 const SEARCH_AFTER_MS = 350;
 
 const samplingWords = ({ mode, n }) => ({ none: "every packet", every: `every ${count(n)}th packet`, random: `a random one in ${count(n)}`, flow: `one flow in ${count(n)}` })[mode];
 
+function uploadWords({ state, bytes: sent, total_bytes, attempts, message, next_at, local }) {
+  const why = message ? `: ${message}` : "";
+  if (state === "none") return "once its file is closed";
+  if (state === "waiting") return attempts > 0 ? `tried ${count(attempts)} times, again ${next_at ? `at ${when(next_at)}` : "soon"}${why}` : "waiting for its turn";
+  if (state === "sending") return `${percent(sent, total_bytes)} of ${bytes(total_bytes)} sent`;
+  if (state === "failed") return `given up after ${count(attempts)} attempts${why}; the file stays here`;
+  return `verified there${local ? "" : "; the file here is gone"}`;
+}
+
+function whereTo({ output, upload }) {
+  if (output.type === "s3") return [h("code", {}, upload.url), h("small", { class: "lines" }, uploadWords(upload))];
+  if (output.type === "stream") return `${output.address}, UDP port ${output.port}, in ${output.encapsulation.toUpperCase()}`;
+  return output.type === "none" ? "nowhere: packets are counted" : "a file here";
+}
+
+// [name, words], or [name, () => elements, what they are made of].
 function factsOf(capture) {
   const over = closed(capture);
+  const { sampling, snaplen, direction } = capture;
   const facts = [
-    ["Filter", capture.filter ? h("code", {}, capture.filter) : "everything"],
+    ["Filter", () => (capture.filter ? h("code", {}, capture.filter) : "everything"), capture.filter],
     ["Ports", capture.ports.join(", ")],
-    ["Keeps", `${samplingWords(capture.sampling)}, ${capture.snaplen >= 262144 ? "whole" : `${count(capture.snaplen)} bytes each`}${capture.direction === "both" ? "" : `, ${capture.direction === "in" ? "received" : "sent"} only`}`],
-    ["Limits", progressMeters(capture)],
+    ["Keeps", `${samplingWords(sampling)}${sampling.rate_pps ? `, at most ${count(sampling.rate_pps)} a second` : ""}, ${snaplen >= 262144 ? "whole" : `${count(snaplen)} bytes each`}${direction === "both" ? "" : `, ${direction === "in" ? "received" : "sent"} only`}`],
+    ["Limits", () => progressMeters(capture), JSON.stringify(progressOf(capture))],
+    ["Goes to", () => whereTo(capture), JSON.stringify([capture.output, capture.upload])],
     ["Started", `${when(capture.started_at)} by ${capture.owner}${capture.dialect === "native" ? "" : ` (${capture.dialect})`}`],
     [over ? "Took" : "Runs for", duration(seconds(capture.started_at, capture.ended_at))],
     ["Size", `${bytes(capture.size_bytes)} (${count(capture.size_bytes)} bytes)`],
@@ -32,8 +50,20 @@ function factsOf(capture) {
     const took = Math.max(0.001, seconds(capture.started_at, capture.ended_at));
     facts.push(["On average", `${pps(capture.ledger.written / took)}, ${byteRate(capture.size_bytes / took)}`]);
   }
-  if (capture.notes) facts.push(["Notes", h("span", { class: "lines" }, capture.notes)]);
-  return h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  if (capture.notes) facts.push(["Notes", () => h("span", { class: "lines" }, capture.notes), capture.notes]);
+  return facts;
+}
+
+function factRow([name]) {
+  const value = h("dd", {});
+  let known;
+  return {
+    element: h("div", {}, h("dt", {}, name), value),
+    show([, what, key = what]) {
+      if (key !== known) value.replaceChildren(...[typeof what === "string" ? what : what()].flat());
+      known = key;
+    },
+  };
 }
 
 function eventsOf(capture) {
@@ -103,7 +133,7 @@ function headMake() {
       text(ids, now.id);
       text(message, now.message ?? "");
       stop.hidden = now.state !== "running" && now.state !== "starting";
-      load.hidden = now.state === "deleted" || now.state === "converting" || now.output.type !== "file";
+      load.hidden = !hasFile(now) || now.state === "converting";
       text(load, ended ? "Download" : "Download so far");
       pcap.hidden = load.hidden || !ended;
       document.title = `${actions.nameOf(now)} · Sluice`;
@@ -116,7 +146,7 @@ function packetsMake(id) {
   const detail = h("div", {});
   const words = h("input", { type: "search", id: "packet-words", placeholder: "words: tcp 10.0.0.1 -ack", "aria-label": "Filter packets by words" });
   const mode = h("div", { class: "tabs", role: "group", "aria-label": "Which packets" });
-  const note = h("span", { class: "note", role: "status" });
+  const note = h("span", { class: "note" });
   const go = h("input", { inputmode: "numeric", class: "go", placeholder: "No.", "aria-label": "Go to packet number" });
   const follow = h("button", { type: "button", class: "chip" }, "Follow");
   let live = null;
@@ -201,10 +231,10 @@ function packetsMake(id) {
     show(capture, source) {
       of = capture;
       live = source;
-      element.hidden = capture.state === "deleted" || (capture.output.type !== "file" && live === null);
+      element.hidden = !hasFile(capture) && live === null;
       if (element.hidden) return;
       if (live !== null && tab === null) {
-        mode.replaceChildren(tabMake("live", "Live"), capture.output.type === "file" ? tabMake("file", "Written so far") : "");
+        mode.replaceChildren(tabMake("live", "Live"), hasFile(capture) ? tabMake("file", "Written so far") : "");
         select("live");
       } else if (live === null && tab !== "done" && closed(capture)) {
         mode.replaceChildren();
@@ -221,35 +251,40 @@ function packetsMake(id) {
 
 function partsMake(element, id) {
   const head = headMake();
-  const facts = h("section", { class: "panel", "aria-label": "Facts" });
+  const list = h("dl", { class: "facts" });
+  const factsShow = keyed(list, ([name]) => name, factRow);
+  const facts = h("section", { class: "panel", "aria-label": "Facts" }, h("h2", {}, "What it is"), list);
   const ledger = h("section", { class: "panel", "aria-label": "Ledger" }, h("h2", {}, "Where its packets went"));
-  const picture = h("div", {});
+  const picture = ledgerMake();
   const chart = new Chart("Accepted, packets a second", pps);
   const traffic = new Chart("Written", byteRate);
-  const charts = h("section", { class: "charts two", "aria-label": "Rates" }, chart.element, traffic.element);
+  const lost = new Chart("Dropped, packets a second", pps);
+  const charts = h("section", { class: "charts two", "aria-label": "Rates" }, chart.element, traffic.element, lost.element);
   const events = h("div", {});
   const packets = packetsMake(id);
-  const time = [];
-  const rates = [[], []];
   let live = null;
   let drawn = "";
   let heard = "";
 
-  ledger.append(picture);
+  ledger.append(picture.element);
   element.replaceChildren(head.element, h("div", { class: "columns facts-ledger" }, facts, ledger), charts, packets.element, events);
 
-  const rate = (first, second) => {
-    time.push(Date.now() / 1000);
-    rates[0].push(first);
-    rates[1].push(second);
-    if (time.length > HISTORY) [time, ...rates].forEach((list) => list.shift());
-    chart.draw(["accepted"], time, [rates[0]]);
-    traffic.draw(["written"], time, [rates[1]]);
-  };
+  // What the status does not tell, with very many captures, the capture's own news do.
   const told = (message) => {
-    if (message.event === "rates") rate(message.packets_per_second, message.bytes_per_second);
-    if (message.event === "subscribed" && time.length > 0) rate(null, null);
+    if (message.event === "rates" && !store.rates.has(id)) remember(id, Date.now() / 1000, { packets: message.packets_per_second, bytes: message.bytes_per_second });
     if (message.event === "end" || message.event === "error") refetch(id);
+  };
+  const draw = (running) => {
+    const series = store.histories.get(id);
+    charts.hidden = series === undefined && !running;
+    if (series === undefined) return;
+    const reasons = series.alive("drop ").sort();
+    chart.draw(["accepted"], series.time, [series.row("packets")]);
+    traffic.draw(["written"], series.time, [series.row("bytes")]);
+    lost.element.hidden = reasons.length === 0;
+    toggle(charts, "two", reasons.length === 0);
+    toggle(charts, "three", reasons.length > 0);
+    if (reasons.length > 0) lost.draw(reasons.map((name) => reasonWords(name.slice(5))), series.time, reasons.map((name) => series.row(name)));
   };
   const show = (capture) => {
     const running = capture.state === "running";
@@ -259,11 +294,11 @@ function partsMake(element, id) {
       live = null;
     }
     head.show(capture);
-    charts.hidden = time.length === 0 && !running;
+    draw(running);
     const now = JSON.stringify([capture.ledger, capture.state]);
-    if (now !== drawn) picture.replaceChildren(ledgerPicture(capture.ledger, !closed(capture)));
+    if (now !== drawn) picture.show(capture.ledger, !closed(capture));
     drawn = now;
-    facts.replaceChildren(h("h2", {}, "What it is"), factsOf(capture));
+    factsShow(factsOf(capture));
     const news = JSON.stringify([capture.events, capture.degraded]);
     if (news !== heard) events.replaceChildren(eventsOf(capture) || "");
     heard = news;
@@ -273,9 +308,7 @@ function partsMake(element, id) {
     show,
     close() {
       live?.stop();
-      chart.close();
-      traffic.close();
-      packets.close();
+      for (const each of [chart, traffic, lost, packets]) each.close();
     },
   };
 }

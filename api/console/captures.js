@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright The Sluice authors
 //
-// All captures as a table. Rows stay where they are and change in place, so that what has the focus keeps it.
+// All captures as a table.
 import * as actions from "./actions.js";
-import { h, text, toast, toggle } from "./dom.js";
+import { h, keyed, text, toast, toggle } from "./dom.js";
 import { bytes, count, duration, percent, pps, seconds, when } from "./format.js";
-import { startDialog } from "./start.js";
-import { closed, dropped, listMore, may, onChange, sorted, store } from "./store.js";
+import { closed, dropped, hasFile, listMore, may, onChange, sorted, store } from "./store.js";
 
 // How far a capture is towards each of its limits.
 export function progressOf(capture) {
@@ -31,7 +30,13 @@ export function progressMeters(capture) {
   }));
 }
 
-export const stateWords = (capture) => (capture.reason && capture.reason !== "stopped" ? `${capture.state}, ${capture.reason.replaceAll("_", " ")}` : capture.state);
+// What there is to say beside the state: why it ended, how far its upload is.
+const reasonOf = ({ state, reason, upload }) =>
+  state === "uploading" ? uploadShort(upload) : reason && reason !== "stopped" ? reason.replaceAll("_", " ") : "";
+const uploadShort = ({ state, bytes: sent, total_bytes, attempts }) =>
+  state === "waiting" && attempts > 0 ? "tried again later" : total_bytes > 0 ? percent(sent, total_bytes) : "";
+
+export const stateWords = (capture) => [capture.state, reasonOf(capture)].filter(Boolean).join(", ");
 
 function matches(capture, state, words) {
   if (state === "running" && closed(capture)) return false;
@@ -73,7 +78,7 @@ class Row {
     this.capture = capture;
     this.pill.className = `pill ${capture.state}`;
     text(this.pill, capture.state);
-    text(this.reason, capture.reason && capture.reason !== "stopped" ? capture.reason.replaceAll("_", " ") : "");
+    text(this.reason, reasonOf(capture));
     text(this.name, actions.nameOf(capture));
     this.name.href = `#/captures/${capture.id}`;
     text(this.notes, capture.notes.split("\n")[0].slice(0, 80));
@@ -92,15 +97,15 @@ class Row {
     text(this.since, when(capture.started_at ?? capture.created_at));
     this.stop.hidden = over || ["stopping", "converting", "uploading"].includes(capture.state);
     if (!this.stop.hidden && !this.capture.stopping) this.stop.disabled = false;
-    this.load.hidden = !over || capture.state === "deleted" || capture.output.type !== "file";
+    this.load.hidden = !over || !hasFile(capture);
     for (const [button, verb] of [[this.stop, "Stop"], [this.load, "Download"], [this.delete, "Delete"]])
       button.setAttribute("aria-label", `${verb} ${actions.nameOf(capture)}`);
   }
 }
 
 export function capturesView() {
-  const rows = new Map();
   const body = h("tbody", {});
+  const rowsShow = keyed(body, (capture) => capture.id, () => new Row());
   const state = h("select", { id: "of-state", onchange: () => update() },
     [["all", "All"], ["running", "Running"], ["finished", "Finished"]].map(([value, name]) => h("option", { value }, name)));
   const words = h("input", { type: "search", id: "of-words", placeholder: "name, filter, owner …", oninput: () => update() });
@@ -115,19 +120,7 @@ export function capturesView() {
   const update = () => {
     const asked = words.value.toLowerCase().split(/\s+/).filter(Boolean);
     const shown = sorted().filter((capture) => matches(capture, state.value, asked));
-    const there = new Set();
-    shown.forEach((capture, i) => {
-      there.add(capture.id);
-      if (!rows.has(capture.id)) rows.set(capture.id, new Row());
-      const row = rows.get(capture.id);
-      row.show(capture);
-      if (body.children[i] !== row.element) body.insertBefore(row.element, body.children[i] ?? null);
-    });
-    for (const [id, row] of rows)
-      if (!there.has(id)) {
-        row.element.remove();
-        rows.delete(id);
-      }
+    rowsShow(shown);
     more.hidden = store.more === null;
     table.hidden = shown.length === 0;
     nothing.hidden = shown.length > 0 || !store.listed;
@@ -143,7 +136,7 @@ export function capturesView() {
       h("label", { for: "of-state", class: "unseen" }, "State"), state,
       h("label", { for: "of-words", class: "unseen" }, "Search"), words,
       h("span", { class: "spring" }),
-      may("operator") && h("button", { type: "button", class: "primary", onclick: () => startDialog() }, "Start a capture")),
+      may("operator") && h("button", { type: "button", class: "primary", onclick: () => actions.start() }, "Start a capture")),
     h("section", { class: "panel flush" }, table, nothing),
     more);
   update();

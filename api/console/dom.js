@@ -31,6 +31,27 @@ export function toggle(node, name, on) {
   if (node.classList.contains(name) !== on) node.classList.toggle(name, on);
 }
 
+// Rows that stay where they are and change in place, so that what has the focus or is being selected keeps it.
+// make(item) gives {element, show(item)}. Returns how to show a list of items.
+export function keyed(body, keyOf, make) {
+  const rows = new Map();
+  return (items) => {
+    const there = new Set(items.map(keyOf));
+    for (const [key, row] of rows)
+      if (!there.has(key)) {
+        row.element.remove();
+        rows.delete(key);
+      }
+    items.forEach((item, i) => {
+      const key = keyOf(item);
+      if (!rows.has(key)) rows.set(key, make(item));
+      const { element } = rows.get(key);
+      rows.get(key).show(item);
+      if (body.children[i] !== element) body.insertBefore(element, body.children[i] ?? null);
+    });
+  };
+}
+
 // What a screen reader says.
 export function say(words) {
   document.getElementById("said").textContent = words;

@@ -53,11 +53,12 @@ export const precise = (stamp) => `${clock.format(new Date(stamp))}.${stamp.slic
 const SIZES = { "": 1, k: 1e3, m: 1e6, g: 1e9, t: 1e12 };
 const TIMES = { "": 1, s: 1, m: 60, min: 60, h: 3600, d: 86400 };
 
-// "10M" as 10000000; "" as 0; NaN for what is no number.
+// "10M" as 10000000; "" as 0; NaN for what is no whole number.
 export function parseCount(words) {
   const found = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*$/i.exec(words);
   if (words.trim() === "") return 0;
-  return found ? Math.round(found[1] * SIZES[found[2].toLowerCase()]) : NaN;
+  const n = found ? found[1] * SIZES[found[2].toLowerCase()] : NaN;
+  return Math.abs(n - Math.round(n)) <= n * 1e-12 ? Math.round(n) : NaN;
 }
 
 // "90", "1.5 h", "10min" in seconds.

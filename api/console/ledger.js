@@ -90,16 +90,20 @@ function lawsOf(ledger) {
   ];
 }
 
-// running: counters of many cores are read while they move, so a law may be a few packets off.
-export function ledgerPicture(ledger, running) {
-  const { shapes, bottom } = draw(ledger);
-  const laws = lawsOf(ledger);
-  const words = laws.map(([law]) => law).join("; ");
-  return h("div", { class: "ledger" },
-    h("div", { class: "ledger-scroll", tabindex: "0", role: "group", "aria-label": "Flow of packets" },
-      s("svg", { viewBox: `0 0 ${WIDTH} ${bottom + 6}`, role: "img", "aria-label": `Ledger: ${words}` }, shapes)),
-    h("ul", { class: "laws" }, laws.map(([law, rest]) =>
-      h("li", { class: rest === 0 ? "holds" : running ? "moves" : "broken" },
-        h("span", { class: "law" }, law),
-        h("span", { class: "verdict" }, rest === 0 ? "adds up" : running ? "moving" : `${count(rest)} missing`)))));
+// show(ledger, running): counters of many cores are read while they move, so a law may be a few packets off.
+export function ledgerMake() {
+  const flow = h("div", { class: "ledger-scroll", tabindex: "0", role: "group", "aria-label": "Flow of packets" });
+  const list = h("ul", { class: "laws" });
+  return {
+    element: h("div", { class: "ledger" }, flow, list),
+    show(ledger, running) {
+      const { shapes, bottom } = draw(ledger);
+      const laws = lawsOf(ledger);
+      flow.replaceChildren(s("svg", { viewBox: `0 0 ${WIDTH} ${bottom + 6}`, role: "img", "aria-label": `Ledger: ${laws.map(([law]) => law).join("; ")}` }, shapes));
+      list.replaceChildren(...laws.map(([law, rest]) =>
+        h("li", { class: rest === 0 ? "holds" : running ? "moves" : "broken" },
+          h("span", { class: "law" }, law),
+          h("span", { class: "verdict" }, rest === 0 ? "adds up" : running ? "moving" : `${count(rest)} missing`))));
+    },
+  };
 }

@@ -45,7 +45,7 @@ export class PacketTable {
     this.rows = [];
     this.spacer = h("div", { class: "spacer" });
     this.window = h("div", { class: "window" });
-    this.viewport = h("div", { class: "viewport", tabindex: "0", role: "grid", "aria-label": "Packets", "aria-readonly": "true", "aria-colcount": NAMES.length },
+    this.viewport = h("div", { class: "viewport", tabindex: "0", role: "grid", "aria-label": `Packets: ${NAMES.join(", ")}`, "aria-readonly": "true", "aria-colcount": NAMES.length },
       this.window, this.spacer);
     this.element = h("div", { class: "packets" },
       h("div", { class: "prow phead", "aria-hidden": "true" }, NAMES.map((name) => h("span", {}, name))), this.viewport);
@@ -332,6 +332,8 @@ export class LiveSource {
     this.skipped = 0;
     this.lastTime = "";
     this.floor = "";
+    this.lastNumber = 0;
+    this.before = 0; // added to numbers: the daemon begins with 1 when nobody has watched for a while
     this.changed = () => {};
     this.end = stream.subscribe({ subscribe: "capture", id, format: "raw", rate: LIVE_RATE, bytes: LIVE_BYTES }, (message) => this.hear(message));
     this.unwatch = stream.onState((state) => state === "lost" && this.lost());
@@ -400,7 +402,10 @@ export class LiveSource {
     this.leftOut(message.skipped);
     for (const packet of message.packets) {
       if (packet.time <= this.floor) continue;
-      this.lastTime = packet.time;
+      if (packet.number + this.before <= this.lastNumber) this.before = this.lastNumber;
+      packet.number += this.before;
+      this.lastNumber = packet.number;
+      if (packet.time > this.lastTime) this.lastTime = packet.time;
       this.shownCount++;
       this.add(packet);
     }

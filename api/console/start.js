@@ -5,7 +5,7 @@
 // compiled by the daemon while it is typed; what the daemon refuses stands at the field it is about.
 import * as api from "./api.js";
 import { h, say, text } from "./dom.js";
-import { parseCount, parseSeconds } from "./format.js";
+import { count, parseCount, parseSeconds } from "./format.js";
 import { learn, store } from "./store.js";
 
 const CHECK_AFTER_MS = 250;
@@ -34,6 +34,7 @@ function field(name, label, control, help, judge) {
     element: h("div", { class: "field" }, h("label", { for: id }, label), control, error, help && h("p", { class: "help", id: `${id}-help` }, help)),
     refuse(words) {
       text(error, words);
+      if (words) control.closest("details")?.setAttribute("open", "");
       if (words) control.setAttribute("aria-invalid", "true");
       else control.removeAttribute("aria-invalid");
     },
@@ -43,11 +44,21 @@ function field(name, label, control, help, judge) {
 }
 
 const input = (properties) => h("input", { autocomplete: "off", spellcheck: "false", ...properties });
-const number = (parse, most, hint) => (words) => {
+const number = (parse, most, hint, none = "no limit") => (words) => {
   const value = parse(words);
-  if (Number.isNaN(value)) return `"${words.trim()}" is no number; write ${hint}, or nothing for no limit.`;
-  return value > most ? "That is more than is allowed." : "";
+  if (Number.isNaN(value)) return `"${words.trim()}" is no number; write ${hint}, or nothing for ${none}.`;
+  return value > most ? `"${words.trim()}" is too much: at most ${count(most)} is allowed.` : "";
 };
+
+function judgePrefix(words) {
+  if (bytesOf(words) > 512) return `${bytesOf(words)} bytes are too long; at most 512 are allowed.`;
+  const bad = words !== "" && words.split("/").find((part) => ["", ".", ".."].includes(part));
+  return typeof bad === "string" ? `"${words}" is no prefix: parts between slashes, as evidence/case17, none of them empty, "." or "..".` : "";
+}
+
+// What the daemon would not even take for an address; which ones may be sent to it says itself.
+const judgeAddress = (words) =>
+  /^(\d{1,3}(\.\d{1,3}){3}|[0-9a-f]*:[0-9a-f:.]+)$/i.test(words.trim()) ? "" : `"${words.trim()}" is no address; write one as 10.1.2.3 or fd00::1.`;
 
 // The expression with the wrong word marked under it, and the message below that word.
 function filterField() {
@@ -152,15 +163,46 @@ function fieldsOf() {
       const value = parseCount(words);
       return Number.isNaN(value) || value > 262144 ? `"${words.trim()}" is out of range: 1 to 262144, or nothing for whole packets.` : "";
     }),
+    direction: field("direction", "Direction", select([["both", "in and out"], ["in", "received"], ["out", "sent"]]), ""),
+    rate: field("sampling.rate_pps", "Packets a second", input({ placeholder: "all" }), "at most; 1000, 5k", number(parseCount, 1e12, "1000 or 5k")),
     mode: field("sampling.mode", "Sampling", select([["none", "every packet"], ["every", "every nth packet"], ["random", "a random one in n"], ["flow", "one flow in n, whole"]]), ""),
     n: field("sampling.n", "n", input({ value: "100" }), "", (words) => {
       const value = parseCount(words);
       return Number.isNaN(value) || value < 1 || value > 4294967295 ? `"${words.trim()}" is out of range: 1 to 4294967295.` : "";
     }),
-    direction: field("direction", "Direction", select([["both", "in and out"], ["in", "received"], ["out", "sent"]]), ""),
-    output: field("output.type", "Packets go to", select([["file", "a file here"], ["none", "nowhere: count only"]]), ""),
+    output: field("output.type", "Packets go to", select([["file", "a file here"], ["stream", "a receiver, by UDP"], ["none", "nowhere: count only"]]), ""),
+    bucket: field("output.bucket", "Bucket", select([]), ""),
+    prefix: field("output.prefix", "Prefix", input({ placeholder: "none" }), "the object is PREFIX/ID.pcapng", judgePrefix),
+    address: field("output.address", "Address", input({ placeholder: "10.1.2.3" }), "of the receiver", judgeAddress),
+    port: field("output.port", "UDP port", input({ placeholder: "the usual one" }), "4754 for GRE, 37008 for TZSP", number(parseCount, 65535, "a port as 4754", "the usual one")),
+    encapsulation: field("output.encapsulation", "In", select([["gre", "GRE"], ["tzsp", "TZSP"]]), ""),
+    bytesExpected: field("expected.bytes_per_second", "Bytes a second", input({ placeholder: "not known" }), "200M, 1.2G", number(parseCount, MOST, "200M or 1.2G", "not known")),
+    packetsExpected: field("expected.packets_per_second", "Packets a second", input({ placeholder: "not known" }), "that pass the filter", number(parseCount, MOST, "100k or 2M", "not known")),
     notes: field("notes", "Notes", h("textarea", { rows: "2" }), "", long(4095)),
   };
+}
+
+function outputOf(value) {
+  const type = value("output");
+  if (type === "s3") return { type, bucket: value("bucket"), ...(value("prefix") && { prefix: value("prefix") }) };
+  if (type === "stream") return { type, address: value("address").trim(), encapsulation: value("encapsulation"), ...(parseCount(value("port")) > 0 && { port: parseCount(value("port")) }) };
+  return { type };
+}
+
+// Fields that mean something only with another's value.
+const OF_OUTPUT = { bucket: "s3", prefix: "s3", address: "stream", port: "stream", encapsulation: "stream" };
+function neededShow(fields) {
+  fields.n.element.hidden = fields.mode.control.value === "none";
+  for (const [name, type] of Object.entries(OF_OUTPUT)) fields[name].element.hidden = fields.output.control.value !== type;
+}
+
+// Buckets that the daemon offers to this account.
+async function bucketsOffer(fields) {
+  const { buckets } = await api.get("buckets").catch(() => ({ buckets: [] }));
+  if (buckets.length === 0) return;
+  fields.output.control.options[0].after(h("option", { value: "s3" }, "a bucket"));
+  fields.bucket.control.replaceChildren(...buckets.map(({ name, bucket, prefix }) =>
+    h("option", { value: name }, name === bucket && !prefix ? name : `${name} (${bucket}${prefix && `/${prefix}`})`)));
 }
 
 function specOf(fields) {
@@ -175,19 +217,23 @@ function specOf(fields) {
   if (Object.keys(named).length > 0) spec.limits = named;
   if (parseCount(value("snaplen")) > 0) spec.snaplen = parseCount(value("snaplen"));
   if (value("mode") !== "none") spec.sampling = { mode: value("mode"), n: parseCount(value("n")) };
+  if (parseCount(value("rate")) > 0) spec.sampling = { ...spec.sampling, rate_pps: parseCount(value("rate")) };
   if (value("direction") !== "both") spec.direction = value("direction");
-  if (value("output") !== "file") spec.output = { type: value("output") };
+  const output = outputOf(value);
+  if (output.type !== "file") spec.output = output;
+  const expected = { bytes_per_second: parseCount(value("bytesExpected")), packets_per_second: parseCount(value("packetsExpected")) };
+  if (expected.bytes_per_second + expected.packets_per_second > 0) spec.expected = expected;
   if (value("notes").trim()) spec.notes = value("notes");
   return spec;
 }
 
 function presetUse(fields, preset) {
-  const defaults = { filter: "", seconds: "", packets: "", bytes: "", file: "", snaplen: "", mode: "none", n: "100", output: "file" };
+  const defaults = { filter: "", seconds: "", packets: "", bytes: "", file: "", snaplen: "", direction: "both", rate: "", mode: "none", n: "100", output: "file" };
   for (const [name, value] of Object.entries({ ...defaults, ...preset })) {
     fields[name].control.value = value;
     fields[name].refuse("");
   }
-  fields.mode.control.dispatchEvent(new Event("change"));
+  neededShow(fields);
   fields.filter.check();
 }
 
@@ -195,7 +241,7 @@ function presetUse(fields, preset) {
 function judged(fields) {
   let first = null;
   for (const each of Object.values(fields)) {
-    if (each.name === "filter" || (each.name === "sampling.n" && fields.mode.control.value === "none")) continue;
+    if (each.name === "filter" || each.element.hidden) continue;
     const words = each.judge?.(each.control.value) ?? "";
     each.refuse(words);
     if (words) first ??= each;
@@ -212,7 +258,6 @@ function refused(fields, general, error) {
     return;
   }
   own.refuse(error.sentence);
-  own.control.closest("details")?.setAttribute("open", "");
   own.control.focus();
 }
 
@@ -225,8 +270,7 @@ export async function startDialog() {
   const endless = h("p", { class: "fine" });
   const limitsTold = () => text(endless, [fields.seconds, fields.packets, fields.bytes, fields.file].every((each) => each.control.value.trim() === "")
     ? "Without a limit it runs until somebody stops it." : "Whichever is reached first ends it.");
-  const nShown = () => (fields.n.element.hidden = fields.mode.control.value === "none");
-  fields.mode.control.addEventListener("change", nShown);
+  for (const { control } of [fields.mode, fields.output]) control.addEventListener("change", () => neededShow(fields));
 
   const send = async (event) => {
     event.preventDefault();
@@ -256,14 +300,19 @@ export async function startDialog() {
     fields.filter.element,
     h("div", { class: "grid" }, fields.name.element, fields.ports.element),
     h("fieldset", { class: "group" }, h("legend", {}, "Until"), h("div", { class: "grid four" }, fields.seconds.element, fields.packets.element, fields.bytes.element, fields.file.element), endless),
-    h("fieldset", { class: "group" }, h("legend", {}, "Of it, keep"), h("div", { class: "grid four" }, fields.snaplen.element, fields.direction.element, fields.mode.element, fields.n.element)),
-    h("div", { class: "grid" }, fields.output.element, fields.notes.element),
+    h("fieldset", { class: "group" }, h("legend", {}, "Of it, keep"), h("div", { class: "grid four" }, ["snaplen", "rate", "direction", "mode", "n"].map((name) => fields[name].element))),
+    h("fieldset", { class: "group" }, h("legend", {}, "To"), h("div", { class: "grid four" }, ["output", ...Object.keys(OF_OUTPUT)].map((name) => fields[name].element))),
+    h("details", { class: "group" }, h("summary", {}, "How much is expected"),
+      h("div", { class: "grid" }, fields.bytesExpected.element, fields.packetsExpected.element),
+      h("p", { class: "fine" }, "It is held against what the disk takes, before the capture begins.")),
+    fields.notes.element,
     general,
     h("div", { class: "buttons" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), submit));
   const dialog = h("dialog", { class: "start", "aria-labelledby": "start-title", onclose: () => dialog.remove() }, form);
   document.body.append(dialog);
-  nShown();
+  neededShow(fields);
   limitsTold();
+  bucketsOffer(fields);
   dialog.showModal();
   fields.filter.control.focus();
 }

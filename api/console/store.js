@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright The Sluice authors
 //
-// What is known of the daemon: who we are, its status, ports and captures, and five minutes of rates.
-// Fed by the WebSocket once a second and by REST where that says nothing: captures that are over.
+// What is known of the daemon: who we are, its status, ports and captures, and five minutes of rates, which
+// stay while views come and go. Fed by the WebSocket once a second and by REST where that says nothing:
+// captures that are over.
 import * as api from "./api.js";
+import { Series } from "./series.js";
 import * as stream from "./stream.js";
 
-export const HISTORY = 300; // seconds
 const PAGE = 200;
+const HISTORIES = 64; // captures
 const SHOWN_RUNNING = 32; // the stream's status has no more
 const RELIST_MS = 30000;
 const REFRESH_MS = 5 * 60000; // keeps the sign-in from ending while somebody looks
 
 export const closed = (capture) => ["complete", "failed", "deleted"].includes(capture.state);
+// There is a file, or will be: to download, and to list packets of.
+export const hasFile = (capture) => capture.state !== "deleted" && (capture.upload?.local ?? capture.output.type === "file");
 export const dropped = (ledger) => Object.values(ledger.dropped).reduce((sum, n) => sum + n, 0);
 
 export const store = {
@@ -24,7 +28,8 @@ export const store = {
   listed: false,
   rates: new Map(), // of captures: {packets, bytes, dropped} a second
   portRates: new Map(), // by name: {packets, bytes, lost} a second
-  history: { time: [], ports: new Map(), disk: [], drops: [] },
+  history: new Series(), // "packets PORT", "bytes PORT", "disk", "drop REASON", "drop nic_missed PORT"
+  histories: new Map(), // of captures, by id: "packets", "bytes", "drop REASON"
 };
 
 const listeners = new Set();
@@ -63,8 +68,7 @@ export function end() {
   stream.stop();
   last = null;
   Object.assign(store, { who: null, status: null, ports: [], more: null, listed: false });
-  for (const map of [store.captures, store.rates, store.portRates, store.history.ports]) map.clear();
-  store.history.time.length = store.history.disk.length = store.history.drops.length = 0;
+  for (const map of [store.captures, store.rates, store.portRates, store.history, store.histories]) map.clear();
 }
 
 // The newest captures; those further down stay as they are known.
@@ -119,6 +123,13 @@ export const sorted = () => [...store.captures.values()].sort((a, b) => (a.creat
 
 const rise = (now, before, passed) => Math.max(0, (now - before) / passed);
 
+// By reason: {"drop REASON": a second}, of those that ever had one.
+function dropRates(now, before, passed) {
+  const rates = {};
+  for (const [reason, n] of Object.entries(now)) if (n > 0) rates[`drop ${reason}`] = rise(n, before[reason] ?? 0, passed);
+  return rates;
+}
+
 function heard(message) {
   if (message.event !== "status") return;
   // By the daemon's clock, which knows nothing of how long the message was on its way.
@@ -126,36 +137,51 @@ function heard(message) {
   const passed = last === null || now <= last.at ? 0 : (now - last.at) / 1000;
   store.status = message.status;
   store.ports = message.ports;
-  takeCaptures(message.captures, passed);
+  // A gap in what we know is a gap in the picture.
+  if (passed === 0) for (const series of [store.history, ...store.histories.values()]) if (series.time.length > 0) series.push(now / 1000 - 0.5, {});
+  takeCaptures(message.captures, now / 1000, passed);
   takePorts(message.ports, passed);
-  remember(message, passed);
+  if (passed > 0) store.history.push(now / 1000, ratesOf(message, passed));
   last = {
     at: now,
+    dropped: message.status.dropped,
     captures: new Map(message.captures.map((capture) => [capture.id, capture])),
     ports: new Map(message.ports.map((port) => [port.name, port.counters])),
   };
   changed("status");
 }
 
-function takeCaptures(captures, passed) {
+// A capture's rates of one second. Of captures that nobody saw for long there is no history.
+export function remember(id, stamp, values) {
+  const { histories } = store;
+  if (!histories.has(id)) {
+    histories.set(id, new Series());
+    if (histories.size > HISTORIES) histories.delete([...histories.keys()].find((each) => !store.rates.has(each)) ?? histories.keys().next().value);
+  }
+  histories.get(id).push(stamp, values);
+}
+
+function takeCaptures(captures, stamp, passed) {
   const there = new Set();
   for (const capture of captures) {
     const before = last?.captures.get(capture.id);
     there.add(capture.id);
     store.captures.set(capture.id, capture);
-    if (before && passed > 0)
-      store.rates.set(capture.id, {
-        packets: rise(capture.ledger.accepted, before.ledger.accepted, passed),
-        bytes: rise(capture.size_bytes, before.size_bytes, passed),
-        dropped: rise(dropped(capture.ledger), dropped(before.ledger), passed),
-      });
+    if (!before || passed === 0) continue;
+    const rate = {
+      packets: rise(capture.ledger.accepted, before.ledger.accepted, passed),
+      bytes: rise(capture.size_bytes, before.size_bytes, passed),
+      dropped: rise(dropped(capture.ledger), dropped(before.ledger), passed),
+    };
+    store.rates.set(capture.id, rate);
+    remember(capture.id, stamp, { packets: rate.packets, bytes: rate.bytes, ...dropRates(capture.ledger.dropped, before.ledger.dropped, passed) });
   }
   for (const id of store.rates.keys()) if (!there.has(id)) store.rates.delete(id);
   if (captures.length < SHOWN_RUNNING)
     for (const capture of store.captures.values()) if (!closed(capture) && !there.has(capture.id)) refetch(capture.id);
 }
 
-const LOST = ["nic_missed", "nic_errors", "nic_nombuf"];
+export const LOST = ["nic_missed", "nic_errors", "nic_nombuf"];
 
 function takePorts(ports, passed) {
   for (const port of ports) {
@@ -165,36 +191,19 @@ function takePorts(ports, passed) {
     store.portRates.set(port.name, {
       packets: rise(now.offered, before.offered, passed),
       bytes: rise(now.rx_bytes, before.rx_bytes, passed),
-      lost: LOST.reduce((sum, name) => sum + rise(now[name], before[name], passed), 0),
+      ...Object.fromEntries(LOST.map((name) => [name, rise(now[name], before[name], passed)])),
     });
   }
 }
 
-function remember(message, passed) {
-  const { history } = store;
-  const stamp = Date.parse(message.time) / 1000;
-  // A gap in what we know is a gap in the picture.
-  if (passed === 0 && history.time.length > 0) push(stamp - 0.5, () => null);
-  if (passed === 0) return;
-  push(stamp, (name, what) => store.portRates.get(name)?.[what] ?? null, message.status.resources.disk.bytes_per_second,
-    [...store.rates.values()].reduce((sum, rate) => sum + rate.dropped, 0));
-}
-
-function push(stamp, rateOf, disk = null, drops = null) {
-  const { history } = store;
-  const n = history.time.push(stamp);
-  history.disk.push(disk);
-  history.drops.push(drops);
-  for (const { name } of store.ports) {
-    if (!history.ports.has(name)) history.ports.set(name, { packets: Array(n - 1).fill(null), bytes: Array(n - 1).fill(null) });
-    const own = history.ports.get(name);
-    own.packets.push(rateOf(name, "packets"));
-    own.bytes.push(rateOf(name, "bytes"));
+function ratesOf(message, passed) {
+  const values = { disk: message.status.resources.disk.bytes_per_second, ...dropRates(message.status.dropped, last.dropped, passed) };
+  for (const { name, counters } of message.ports) {
+    const rate = store.portRates.get(name);
+    if (!rate) continue;
+    values[`packets ${name}`] = rate.packets;
+    values[`bytes ${name}`] = rate.bytes;
+    for (const lost of LOST) if (counters[lost] > 0) values[`drop ${lost} ${name}`] = rate[lost];
   }
-  if (n <= HISTORY) return;
-  for (const list of [history.time, history.disk, history.drops]) list.shift();
-  for (const own of history.ports.values()) {
-    own.packets.shift();
-    own.bytes.shift();
-  }
+  return values;
 }

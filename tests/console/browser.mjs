@@ -10,6 +10,7 @@
 //   {"id":4, "page":"a", "trouble":true}     what went wrong on the page since it was asked last
 //   {"id":5, "page":"a", "traffic":true}     [{"url","bytes","status"}] since then
 //   {"id":7, "page":"a", "trace":milliseconds}     how many ms of processor each task of a page's main thread took meanwhile
+//   {"id":8, "page":"a", "heap":true}     bytes that its scripts hold, without garbage
 //   {"id":6, "page":"a", "click":"selector", "save":"FILE"}     a click that downloads
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
@@ -25,7 +26,8 @@ const pages = new Map();
 async function make(name, options) {
   const context = await browser.newContext({ acceptDownloads: true, ...options });
   const page = await context.newPage();
-  const own = { page, context, trouble: [], traffic: [], bytes: new Map() };
+  const session = await context.newCDPSession(page);
+  const own = { page, context, session, trouble: [], traffic: [], bytes: new Map() };
   page.setDefaultTimeout(TIMEOUT_MS);
   page.on("pageerror", (error) => own.trouble.push(`error: ${error.stack}`));
   page.on("console", (message) => message.type() === "error" && own.trouble.push(`console: ${message.text()} ${message.location().url}`));
@@ -33,7 +35,6 @@ async function make(name, options) {
     own.trouble.push(`dialog: ${dialog.message()}`);
     dialog.dismiss();
   });
-  const session = await context.newCDPSession(page);
   await session.send("Network.enable");
   session.on("Network.responseReceived", ({ requestId, response }) => own.bytes.set(requestId, { url: response.url, status: response.status, bytes: 0 }));
   session.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => {
@@ -54,11 +55,17 @@ async function trace(page, ms) {
   return events.filter((event) => event.name === "RunTask" && event.tdur && mains.has(`${event.pid} ${event.tid}`)).map((event) => event.tdur / 1000);
 }
 
+async function heap(session) {
+  await session.send("HeapProfiler.collectGarbage");
+  return (await session.send("Runtime.getHeapUsage")).usedSize;
+}
+
 async function answer(asked) {
   if (asked.make) return make(asked.page, asked.make);
-  const { page, context, trouble, traffic } = pages.get(asked.page);
+  const { page, context, session, trouble, traffic } = pages.get(asked.page);
   if (asked.trouble) return take(trouble);
   if (asked.traffic) return take(traffic);
+  if (asked.heap) return heap(session);
   if (asked.trace) return trace(page, asked.trace);
   if (asked.close) {
     pages.delete(asked.page);

@@ -19,7 +19,7 @@ _NETWORK = r"ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ECONNREFUSED|ECONNRESET|ENETUNREACH"
 
 def expected(line):
     """What a browser says of refusals and of a daemon that is away: the page says it, too."""
-    return re.search(r"the server responded with a status of 4\d\d|ERR_CONNECTION_REFUSED|WebSocket connection to", line)
+    return re.search(r"the server responded with a status of 4\d\d|ERR_CONNECTION_(REFUSED|RESET)|WebSocket connection to", line)
 
 
 def npm_packages(place):
@@ -136,12 +136,19 @@ class Page:
     def press(self, key):
         return self.ask(keyboard=True, method="press", args=[key])
 
+    def type(self, text):
+        return self.ask(keyboard=True, method="type", args=[text])
+
     def screenshot(self, path, **options):
         return self.on("screenshot", {"path": str(path), **options})
 
     def save(self, selector, path):
         """Click, and keep what is downloaded; its suggested name."""
         return self.ask(click=selector, save=str(path))
+
+    def heap(self):
+        """Bytes that the page's scripts hold, garbage swept."""
+        return self.ask(heap=True)
 
     def trouble(self):
         return self.ask(trouble=True)
