@@ -36,7 +36,7 @@ function optionsOf(labels, format, width, ceiling) {
     cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
     legend: { show: false },
     padding: [8, 8, 0, 0],
-    scales: { x: { time: true, range: (_, min, max) => (max === null ? [0, LEAST_S] : [Math.min(min, max - LEAST_S), max]) }, y: { range: (_, __, max) => [0, (max > ceiling() * NEAR ? Math.max(max, ceiling()) : max) * 1.08 || 1] } },
+    scales: { x: { time: true, range: ({ data: [time] }) => (time.length === 0 ? [0, LEAST_S] : [Math.min(time[0], time.at(-1) - LEAST_S), time.at(-1)]) }, y: { range: (_, __, max) => [0, (max > ceiling() * NEAR ? Math.max(max, ceiling()) : max) * 1.08 || 1] } },
     hooks: { draw: [(plot) => ceilingDraw(plot, ceiling())] },
     axes: [
       { ...axis, space: 90, size: 26, gap: 4, incrs: [10, 15, 30, 60, 120, 300], values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) },

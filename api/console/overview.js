@@ -139,14 +139,14 @@ function dropRow([name]) {
 function dropsDraw(chart) {
   const { history } = store;
   const names = history.alive("drop ").sort();
-  chart.draw(names.length > 0 ? names.map(dropWords) : ["nothing"], history.time, names.length > 0 ? names.map((name) => history.row(name)) : [history.row("disk").map((n) => (n === null ? null : 0))]);
+  chart.draw(names.length > 0 ? names.map(dropWords) : ["none"], history.time, names.length > 0 ? names.map((name) => history.row(name)) : [history.row("disk").map((n) => (n === null ? null : 0))]);
 }
 
 function storageShow(node, status) {
   const { storage, at_risk } = status;
   node.bar.style.width = percent(storage.used_bytes, storage.quota_bytes).replace(" ", "").replace("–", "0");
   text(node.used, `${bytes(storage.used_bytes)} of ${bytes(storage.quota_bytes)}`);
-  text(node.risk, at_risk.packets > 0 ? `${count(at_risk.packets)} packets (${bytes(at_risk.bytes)}) are written but not yet durable` : "everything that is written is durable");
+  text(node.risk, at_risk.packets > 0 ? `${count(at_risk.packets)} packets (${bytes(at_risk.bytes)}) are accepted but not yet durable` : "everything that was accepted is durable");
   text(node.daemon, `version ${status.version}, up for ${duration(status.uptime_seconds)}`);
 }
 
