@@ -16,6 +16,7 @@
 #include "api/download.h"
 #include "api/login.h"
 #include "api/server.h"
+#include "api/signin.h"
 #include "api/tls.h"
 #include "api/summary.h"
 
@@ -117,6 +118,10 @@ static void login_create(struct request *request)
 	struct err err;
 	int rc;
 
+	if (!signin_origin_good(request)) {
+		fail(request, 403, NULL, "a page of another site may not log anybody in");
+		return;
+	}
 	if (citrix_login_decode(request->body, request->body_len, &name, &secret, &document, &err) <
 		0) {
 		err_reply(request, &err);

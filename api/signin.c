@@ -104,8 +104,10 @@ bool signin_origin_good(const struct request *request)
 	const char *end = strstr(public_url, "://");
 	size_t len;
 
-	if (origin == NULL || (site != NULL && strcmp(site, "same-origin") == 0) ||
-		same_host(origin, server_header(request, "Host")) ||
+	/* What the browser itself judges stands above our comparing; "none" is a user's own doing. */
+	if (site != NULL)
+		return strcmp(site, "same-origin") == 0 || strcmp(site, "none") == 0;
+	if (origin == NULL || same_host(origin, server_header(request, "Host")) ||
 		same_host(origin, server_header(request, "X-Forwarded-Host")))
 		return true;
 	if (end == NULL)

@@ -24,7 +24,8 @@ void signin_delete(struct request *request);
 
 /*
  * Whether a request that shows a cookie comes from a page of ours, by what its browser says about it
- * (RFC 6454: Origin). What says nothing is no browser's request that could do harm.
+ * (Sec-Fetch-Site, else RFC 6454: Origin). What says nothing is no browser's request that could do harm.
+ * SameSite=Strict alone lets in the pages of other ports of our host.
  */
 bool signin_origin_good(const struct request *request);
 

@@ -5,39 +5,25 @@
  * answers, downloads, clients that misbehave. One thread: the client waits by running the server's
  * loop.
  */
-#include <arpa/inet.h>
 #include <dirent.h>
-#include <errno.h>
-#include <netinet/in.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stdint.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include <event2/event.h>
-
+#include "api_fixture.h"
 #include "api/console.h"
-#include "api/api.h"
 #include "api/cloudflare.h"
 #include "api/download.h"
 #include "api/guard.h"
 #include "api/native.h"
 #include "api/nsx.h"
 #include "api/server.h"
-#include "config/json.h"
 #include "config/log.h"
-#include "control/job.h"
-#include "fake.h"
-#include "http_client.h"
 
 #define ACCOUNT "023e105f4ecef8ad9ca31a8372d0c353"
 #define PCAPS   "/client/v4/accounts/" ACCOUNT "/pcaps"
@@ -48,8 +34,7 @@
 	"{\"type\":\"full\",\"system\":\"magic-transit\",\"time_limit\":3,\"colo\":\"ORD\"," \
 	"\"destination_conf\":\"s3://pcaps?region=x\"}"
 
-static struct config config;
-static char admin[AUTH_SECRET_SIZE], viewer[AUTH_SECRET_SIZE], other[AUTH_SECRET_SIZE];
+static char viewer[AUTH_SECRET_SIZE], other[AUTH_SECRET_SIZE];
 
 static bool has_header(const struct answer *answer, const char *line)
 {
@@ -93,18 +78,6 @@ static const char *joined(const char *path, const char *rest)
 
 	snprintf(text, sizeof(text), "%s%s", path, rest);
 	return text;
-}
-
-static void token_make(const char *name, const char *role, const char *account, char *secret)
-{
-	char body[256];
-	json_t *json;
-
-	snprintf(body, sizeof(body), "{\"name\":\"%s\",\"role\":\"%s\",\"account\":\"%s\"}", name,
-		role, account);
-	json = answer_json(ask(admin, "POST", "/api/v1/tokens", NULL, body), 201);
-	snprintf(secret, AUTH_SECRET_SIZE, "%.64s", text_of(json, "secret"));
-	json_decref(json);
 }
 
 /* "/accounts/{id}/pcaps" with something in each placeholder. */
@@ -897,7 +870,7 @@ static void tokens_come_and_go(void **state)
 	char secret[AUTH_SECRET_SIZE];
 	json_t *json;
 
-	token_make("guest", "viewer", "*", secret);
+	token_make("guest", "viewer", "*", NULL, secret);
 	expect(ask(secret, "GET", "/api/v1/status", NULL, NULL), 200);
 	json = answer_json(ask(admin, "GET", "/api/v1/tokens", NULL, NULL), 200);
 	assert_int_equal(json_array_size(json_object_get(json, "tokens")), 4);
@@ -943,56 +916,21 @@ static void addresses_are_judged(void **state)
 
 static int start(void **state)
 {
-	char path[CONFIG_TEXT_MAX + 32], text[AUTH_SECRET_SIZE + 1] = "";
-	struct err err;
-	FILE *in;
+	struct config_account *account;
 
-	signal(SIGPIPE, SIG_IGN);
-	assert_non_null(mkdtemp(strcpy(config.storage.root, "/tmp/test_api.XXXXXX")));
-	port = port_free();
-	config.api.listen.n = 1;
-	snprintf(config.api.listen.item[0], CONFIG_NAME_MAX, "127.0.0.1:%u", port);
 	config.cloudflare.enabled = true;
 	config.nsx.enabled = true;
-	config.sampling.simple = 100;
-	config.n_ports = 2;
-	strcpy(config.ports[0].name, "tap0");
-	strcpy(config.ports[0].interface, "lo");
-	strcpy(config.ports[1].name, "tap1");
-	strcpy(config.ports[1].interface, "lo");
-	config.n_accounts = 2;
-	strcpy(config.accounts[0].name, "default");
-	strcpy(config.accounts[0].id, ACCOUNT);
-	strcpy(config.accounts[0].colo, "ord02");
-	config.accounts[0].ports.n = 1;
-	strcpy(config.accounts[0].ports.item[0], "*");
-	strcpy(config.accounts[1].name, "other");
-	config.accounts[1].ports.n = 1;
-	strcpy(config.accounts[1].ports.item[0], "tap1");
-	fake_start(&config, config.storage.root);
-	base = event_base_new();
-	if (job_workers_start(base) < 0 || api_start(&config, base, &err) < 0)
+	port_add("tap0");
+	port_add("tap1");
+	account = account_add("default", "*");
+	strcpy(account->id, ACCOUNT);
+	strcpy(account->colo, "ord02");
+	account_add("other", "tap1");
+	if (api_begin() < 0)
 		return -1;
-	snprintf(path, sizeof(path), "%s/admin.token", config.storage.root);
-	in = fopen(path, "r");
-	assert_non_null(fgets(text, sizeof(text), in));
-	fclose(in);
-	memcpy(admin, text, AUTH_SECRET_SIZE - 1);
-	token_make("eye", "viewer", "*", viewer);
-	token_make("stranger", "operator", "other", other);
+	token_make("eye", "viewer", "*", NULL, viewer);
+	token_make("stranger", "operator", "other", NULL, other);
 	return 0;
-}
-
-static int stop(void **state)
-{
-	char command[CONFIG_TEXT_MAX + 16];
-
-	api_stop();
-	job_workers_stop();
-	fake_stop();
-	event_base_free(base);
-	snprintf(command, sizeof(command), "rm -r '%s'", config.storage.root);
-	return system(command);
 }
 
 int main(void)
@@ -1031,5 +969,5 @@ int main(void)
 	};
 
 	log_level_set(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, start, stop);
+	return cmocka_run_group_tests(tests, start, api_end);
 }

@@ -5,27 +5,15 @@
  * routes come from the routers' tables, what is right stands below in one table of our own; a route that
  * is not in it fails the test, and so does a line that no route answers.
  */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include <event2/event.h>
-
-#include "api/api.h"
-#include "api/auth.h"
+#include "api_fixture.h"
 #include "api/base64.h"
 #include "api/citrix.h"
 #include "api/cloudflare.h"
@@ -35,11 +23,7 @@
 #include "api/nsx.h"
 #include "api/rfc3339.h"
 #include "api/route.h"
-#include "config/json.h"
 #include "config/log.h"
-#include "control/job.h"
-#include "fake.h"
-#include "http_client.h"
 
 #define ACCOUNT "023e105f4ecef8ad9ca31a8372d0c353"
 #define SITE    "67970e46-4e12-11e6-9188-0242ac110007"
@@ -199,8 +183,6 @@ static const struct dialect {
 	{"", &mist_vendor},
 };
 
-static struct config config;
-static char admin[AUTH_SECRET_SIZE];
 static unsigned n_cells;
 
 static enum role role_of(enum asker asker)
@@ -455,6 +437,85 @@ static void every_cell_is_as_written(void **state)
 	print_message("# %u cells\n", n_cells);
 }
 
+/* What browsers say of requests that a page elsewhere makes; we are http://x. */
+static const char *const foreign[] = {
+	"Origin: http://evil.example\r\n",
+	"Origin: null\r\n",
+	"Origin: http://x:8081\r\n",
+	"Origin: http://x.evil.example\r\n",
+	"Origin: http://evil.example/http://x\r\n",
+	"Sec-Fetch-Site: cross-site\r\n",
+	"Sec-Fetch-Site: same-site\r\n",
+	"Origin: http://x\r\nSec-Fetch-Site: cross-site\r\n",
+};
+
+/* A form that looks like JSON, sent by the browser of somebody who has signed in: status. */
+static int forged(const struct dialect *dialect, const struct route *route, const char *headers)
+{
+	char path[256], text[512];
+	struct answer answer;
+
+	path_fill(dialect, route, true, path);
+	snprintf(text, sizeof(text), "Cookie: %s\r\nContent-Type: text/plain\r\n%s",
+		askers[ADMIN].cookie, headers);
+	guard_start();
+	answer = ask(NULL, request_method_name(route->method), path, text,
+		route->method == METHOD_GET ? NULL : "{\"name\":\"forged\",\"a\":\"=\"}");
+	free(answer.head);
+	return answer.status;
+}
+
+static bool is_login(const struct route *route)
+{
+	return route->method == METHOD_POST &&
+	       (strcmp(route->path, "/api/v1/session") == 0 ||
+		       strstr(route->path, "/config/login") != NULL);
+}
+
+static void pages_of_other_origins_change_nothing(void **state)
+{
+	struct session_info info;
+	unsigned n_open = 0;
+
+	login(ADMIN);
+	for (unsigned d = 0; d < sizeof(dialects) / sizeof(dialects[0]); d++) {
+		const struct vendor *vendor = dialects[d].vendor;
+		const int refusal = (vendor->credentials & AUTH_COOKIE) != 0 ? 403 : 401;
+
+		for (unsigned i = 0; i < vendor->n_routes; i++) {
+			const struct route *route = &vendor->routes[i];
+
+			if (route->role == ROLE_NONE && !is_login(route))
+				continue;
+			subject_make(vendor, route->path);
+			session_info(made, &info);
+			for (unsigned k = 0; k < sizeof(foreign) / sizeof(foreign[0]); k++) {
+				const int status = forged(&dialects[d], route, foreign[k]);
+
+				if (status != refusal)
+					fail_msg("%s %s%s: %d with %s",
+						request_method_name(route->method),
+						dialects[d].prefix, route->path, status,
+						foreign[k]);
+				assert_true(subject_is_there(&info.id));
+			}
+			n_open += is_login(route);
+		}
+	}
+	assert_int_equal(n_open, 3);
+	/* Its own pages may, and nobody has been signed out. */
+	for (unsigned k = 0; k < 3; k++) {
+		static const char *const own[] = {
+			"Origin: http://x\r\n", "Sec-Fetch-Site: same-origin\r\n", ""};
+		char text[512];
+
+		snprintf(text, sizeof(text), "Cookie: %s\r\n%s", askers[ADMIN].cookie, own[k]);
+		expect(ask(NULL, "GET", "/api/v1/session", text, NULL), 200);
+		expect(ask(NULL, "POST", "/api/v1/filters/check", text, "{\"filter\":\"tcp\"}"),
+			200);
+	}
+}
+
 static void every_line_has_its_route(void **state)
 {
 	for (unsigned i = 0; i < N_POLICIES; i++) {
@@ -470,21 +531,6 @@ static void every_line_has_its_route(void **state)
 
 /* --- tokens ------------------------------------------------------------------------------------
  */
-
-static void token_make(
-	const char *name, const char *role, const char *account, const char *expires, char *secret)
-{
-	char body[256];
-	json_t *json;
-
-	snprintf(body, sizeof(body), "{\"name\":\"%s\",\"role\":\"%s\",\"account\":\"%s\"%s%s%s}",
-		name, role, account, expires != NULL ? ",\"expires_at\":\"" : "",
-		expires != NULL ? expires : "", expires != NULL ? "\"" : "");
-	json = answer_json(ask(admin, "POST", "/api/v1/tokens", NULL, body), 201);
-	snprintf(
-		secret, AUTH_SECRET_SIZE, "%s", json_string_value(json_object_get(json, "secret")));
-	json_decref(json);
-}
 
 static void askers_make(void)
 {
@@ -507,57 +553,24 @@ static void askers_make(void)
 
 static int start(void **state)
 {
-	char path[CONFIG_TEXT_MAX + 32], text[AUTH_SECRET_SIZE + 1] = "";
-	struct err err;
-	FILE *in;
+	struct config_account *account;
 
-	signal(SIGPIPE, SIG_IGN);
-	assert_non_null(mkdtemp(strcpy(config.storage.root, "/tmp/test_matrix.XXXXXX")));
-	port = port_free();
-	config.api.listen.n = 1;
-	snprintf(config.api.listen.item[0], CONFIG_NAME_MAX, "127.0.0.1:%u", port);
 	config.cloudflare.enabled = config.nsx.enabled = true;
 	config.citrix.enabled = config.mist.enabled = true;
 	config.mist.url_ttl_ms = 1000;
-	config.sampling.simple = 100;
-	config.n_ports = 1;
-	strcpy(config.ports[0].name, "tap0");
-	strcpy(config.ports[0].interface, "lo");
-	config.n_accounts = 2;
-	strcpy(config.accounts[0].name, "default");
-	strcpy(config.accounts[0].id, ACCOUNT);
-	strcpy(config.accounts[0].site_id, SITE);
-	strcpy(config.accounts[0].org_id, ORG);
-	config.accounts[0].ports.n = 1;
-	strcpy(config.accounts[0].ports.item[0], "*");
-	config.accounts[1] = config.accounts[0];
-	strcpy(config.accounts[1].name, "other");
-	strcpy(config.accounts[1].id, "11111111111111111111111111111111");
-	strcpy(config.accounts[1].site_id, "11111111-1111-4111-8111-111111111111");
-	strcpy(config.accounts[1].org_id, "11111111-1111-4111-8111-111111111112");
-	fake_start(&config, config.storage.root);
-	base = event_base_new();
-	if (job_workers_start(base) < 0 || api_start(&config, base, &err) < 0)
+	port_add("tap0");
+	account = account_add("default", "*");
+	strcpy(account->id, ACCOUNT);
+	strcpy(account->site_id, SITE);
+	strcpy(account->org_id, ORG);
+	account = account_add("other", "*");
+	strcpy(account->id, "11111111111111111111111111111111");
+	strcpy(account->site_id, "11111111-1111-4111-8111-111111111111");
+	strcpy(account->org_id, "11111111-1111-4111-8111-111111111112");
+	if (api_begin() < 0)
 		return -1;
-	snprintf(path, sizeof(path), "%s/admin.token", config.storage.root);
-	in = fopen(path, "r");
-	assert_non_null(fgets(text, sizeof(text), in));
-	fclose(in);
-	memcpy(admin, text, AUTH_SECRET_SIZE - 1);
 	askers_make();
 	return 0;
-}
-
-static int stop(void **state)
-{
-	char command[CONFIG_TEXT_MAX + 16];
-
-	api_stop();
-	job_workers_stop();
-	fake_stop();
-	event_base_free(base);
-	snprintf(command, sizeof(command), "rm -r '%s'", config.storage.root);
-	return system(command);
 }
 
 int main(void)
@@ -565,8 +578,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_line_has_its_route),
 		cmocka_unit_test(every_cell_is_as_written),
+		cmocka_unit_test(pages_of_other_origins_change_nothing),
 	};
 
 	log_level_set(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, start, stop);
+	return cmocka_run_group_tests(tests, start, api_end);
 }
