@@ -12,7 +12,6 @@
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
-#include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
@@ -27,6 +26,7 @@
 #include <unistd.h>
 
 #include "config/log.h"
+#include "engine/sandbox_paths.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -485,6 +485,8 @@ int sandbox_prepare(const struct config *config, struct err *err)
 	}
 	if (rc == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		rc = -errno;
+	if (rc == 0 && !SANITIZED && !sandbox_paths_write(config))
+		log_info("this kernel's Landlock cannot bound where files are written");
 	if (rc < 0)
 		return err_set(err, -rc, "engine.sandbox", "privileges cannot be dropped: %s",
 			strerror(-rc));
@@ -531,41 +533,11 @@ unsigned sandbox_calls(void)
 	return sizeof(daemon_calls) / sizeof(daemon_calls[0]);
 }
 
-/* --- Landlock -----------------------------------------------------------------------------------
- */
-
-/* Of this process and its children, from here on: paths are the only ones that can be read, none can be
- * written, made or executed. */
-static bool paths_restrict(const char *const *paths, unsigned n)
-{
-	static const uint64_t handled = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1;
-	struct landlock_ruleset_attr rules = {.handled_access_fs = handled};
-	int fd = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules), 0);
-	bool done;
-
-	if (fd < 0)
-		return false;
-	for (unsigned i = 0; i < n; i++) {
-		struct landlock_path_beneath_attr rule = {
-			.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE,
-			.parent_fd = open(paths[i], O_PATH | O_CLOEXEC),
-		};
-
-		if (rule.parent_fd < 0)
-			continue;
-		(void)syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-		close(rule.parent_fd);
-	}
-	done = syscall(SYS_landlock_restrict_self, fd, 0) == 0;
-	close(fd);
-	return done;
-}
-
 bool sandbox_compiler(void)
 {
 	static struct program program;
-	bool done =
-		paths_restrict(compiler_files, sizeof(compiler_files) / sizeof(compiler_files[0]));
+	bool done = sandbox_paths_read(
+		compiler_files, sizeof(compiler_files) / sizeof(compiler_files[0]));
 
 	if (SANITIZED)
 		return false;

@@ -3,8 +3,8 @@
  *
  * What the program may still do once it runs, whoever runs it and whoever has taken it over. In two
  * steps: capabilities go before there is a second thread, for they are a thread's own; system calls and
- * memory dumps when all is up, for all threads. The compiler of filters has a cell of its own. Seccomp
- * and Landlock by hand: the only file that knows them.
+ * memory dumps when all is up, for all threads. The compiler of filters has a cell of its own. Seccomp by
+ * hand: the only file that knows it; what is done with paths is sandbox_paths.h's.
  */
 #ifndef ENGINE_SANDBOX_H
 #define ENGINE_SANDBOX_H
@@ -15,8 +15,8 @@
 #include "config/config.h"
 #include "config/err.h"
 
-/* main, before the engine starts: keep the capabilities that the ports need; no exec gives any back. 0
- * or -errno with err. */
+/* main, before the engine starts: keep the capabilities that the ports need; no exec gives any back; files
+ * are written where the configuration says and nowhere else. 0 or -errno with err. */
 int sandbox_prepare(const struct config *config, struct err *err);
 
 /*

@@ -368,6 +368,128 @@ static void the_daemon_stays_in_its_cell(void **state)
 	attempts_check(daemon_enter, attempts, sizeof(attempts) / sizeof(attempts[0]));
 }
 
+/* --- where files are written ---------------------------------------------------------------------
+ */
+
+static char outside[64], inside[64]; /* two directories; inside is the storage root */
+
+static bool files_enter(void)
+{
+	static struct config config = {.engine.sandbox = true};
+	struct err err;
+
+	snprintf(config.storage.root, sizeof(config.storage.root), "%s", inside);
+	return sandbox_prepare(&config, &err) == 0;
+}
+
+/* Make, write, cut, rename and remove directory/name. */
+static int file_keep(const char *directory, const char *name)
+{
+	char path[128], other[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	snprintf(other, sizeof(other), "%s/other", directory);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, "x", 1) != 1 || ftruncate(fd, 0) != 0 || mkdir(other, 0700) != 0)
+		return -errno;
+	close(fd);
+	strcat(other, "/moved");
+	if (rename(path, other) != 0 || unlink(other) != 0)
+		return -errno;
+	*strrchr(other, '/') = '\0';
+	return result(rmdir(other));
+}
+
+static int root_use(void)
+{
+	return file_keep(inside, "new");
+}
+
+static int outside_use(void)
+{
+	return file_keep(outside, "new");
+}
+
+static int outside_remove(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/there", outside);
+	return result(unlink(path));
+}
+
+static int outside_move(void)
+{
+	char from[128], to[128];
+	int rc;
+
+	snprintf(from, sizeof(from), "%s/there", outside);
+	snprintf(to, sizeof(to), "%s/there", inside);
+	rc = result(rename(from, to));
+	return rc == -EXDEV ? -EACCES : rc;
+}
+
+static int outside_write(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/there", outside);
+	return result(open(path, O_WRONLY | O_CLOEXEC));
+}
+
+static int outside_cut(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/there", outside);
+	return result(truncate(path, 0));
+}
+
+static int outside_read(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/there", outside);
+	return result(open(path, O_RDONLY | O_CLOEXEC));
+}
+
+/* Where the kernel would start a program of our choice, as root. */
+static int core_pattern_write(void)
+{
+	return result(open("/proc/sys/kernel/core_pattern", O_WRONLY | O_CLOEXEC));
+}
+
+static void files_are_written_beneath_the_root_only(void **state)
+{
+	static const struct attempt attempts[] = {
+		ATTEMPT(root_use, DONE),
+		ATTEMPT(outside_read, DONE),
+		ATTEMPT(outside_use, DENIED),
+		ATTEMPT(outside_write, DENIED),
+		ATTEMPT(outside_cut, DENIED),
+		ATTEMPT(outside_remove, DENIED),
+		ATTEMPT(outside_move, DENIED),
+		ATTEMPT(core_pattern_write, DENIED),
+		ATTEMPT(program_run, DENIED),
+	};
+	char path[128];
+	int fd;
+
+	assert_non_null(mkdtemp(strcpy(outside, "/tmp/test_sandbox.XXXXXX")));
+	snprintf(inside, sizeof(inside), "%s/root", outside); /* made by who enters */
+	snprintf(path, sizeof(path), "%s/there", outside);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	attempts_check(files_enter, attempts, sizeof(attempts) / sizeof(attempts[0]));
+	assert_int_equal(unlink(path), 0);
+	(void)rmdir(inside);
+	assert_int_equal(rmdir(outside), 0);
+}
+
 static void threads_that_were_there_are_in_it_too(void **state)
 {
 	static const struct attempt attempts[] = {{"a thread from before", nothing, KILLED}};
@@ -497,6 +619,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_daemon_stays_in_its_cell),
 		cmocka_unit_test(threads_that_were_there_are_in_it_too),
+		cmocka_unit_test(files_are_written_beneath_the_root_only),
 		cmocka_unit_test(the_compiler_stays_in_its_cell),
 		cmocka_unit_test(a_compilation_stays_in_its_own),
 		cmocka_unit_test(rings_write_and_nothing_else),
