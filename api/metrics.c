@@ -32,6 +32,7 @@ struct counter_row {
 
 static void build_put(FILE *out);
 static void ports_put(FILE *out);
+static void mbufs_put(FILE *out);
 static void lcores_put(FILE *out, const struct engine_status *engine);
 static void rx_put(FILE *out, const struct engine_status *engine);
 static bool lcore_receives(const struct engine_lcore *lcore);
@@ -165,6 +166,24 @@ static void ports_put(FILE *out)
 			fprintf(out, ",reason=\"%s\"} %" PRIu64 "\n", drop_rows[r].name,
 				counter(engine_port(i), drop_rows[r].offset));
 		}
+	}
+	mbufs_put(out);
+}
+
+static void mbufs_put(FILE *out)
+{
+	head_put(out, "sluice_port_mbufs", "gauge",
+		"Packet buffers of a device port; used: by its driver, or by packets on their "
+		"way.");
+	for (unsigned i = 0; i < engine_ports(); i++) {
+		const struct port *port = engine_port(i);
+		const uint32_t all = __atomic_load_n(&port->mbufs, __ATOMIC_RELAXED);
+		const uint32_t left = __atomic_load_n(&port->mbufs_free, __ATOMIC_RELAXED);
+
+		port_label(out, "sluice_port_mbufs", port);
+		fprintf(out, ",state=\"free\"} %u\n", left);
+		port_label(out, "sluice_port_mbufs", port);
+		fprintf(out, ",state=\"used\"} %u\n", all - left);
 	}
 }
 

@@ -125,6 +125,9 @@ struct port {
 	uint64_t nic_missed;
 	uint64_t nic_errors;
 	uint64_t nic_nombuf;
+	/* mbufs of the port: all, and those that nobody holds now; 0: it has none of its own */
+	uint32_t mbufs;
+	uint32_t mbufs_free;
 };
 
 extern const struct port_ops port_eth_ops;

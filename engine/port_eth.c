@@ -303,6 +303,19 @@ static void eth_release(struct port_queue *port_queue, struct burst *burst)
 	burst->n = 0;
 }
 
+static void read_mbufs(struct port *port)
+{
+	const struct eth_port *eth = port->priv;
+	uint32_t all = 0, left = 0;
+
+	for (unsigned i = 0; i < port->n_queues; i++) {
+		all += eth->queues[i].pool->size;
+		left += rte_mempool_avail_count(eth->queues[i].pool);
+	}
+	__atomic_store_n(&port->mbufs, all, __ATOMIC_RELAXED);
+	__atomic_store_n(&port->mbufs_free, left, __ATOMIC_RELAXED);
+}
+
 static void eth_refresh(struct port *port)
 {
 	struct eth_port *eth = port->priv;
@@ -312,6 +325,7 @@ static void eth_refresh(struct port *port)
 		__atomic_store_n(&port->gone, true, __ATOMIC_RELAXED);
 	read_stats(port);
 	read_link(port);
+	read_mbufs(port);
 	if (eth->queues[0].nic_clock && nic_clock_read(eth, &ticks, &wall_ns) == 0)
 		clock_conv_sync(&eth->clock, ticks, wall_ns);
 }

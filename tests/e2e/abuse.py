@@ -10,6 +10,7 @@
   bodies      the same with nine tenths: 180 MB in all, which nobody should have to keep
   slowread    100 that ask for much, with a token, and take nothing
   pollers     1,000 connections with a token, each asked over and over
+  lists       the longest pages of captures, and of metrics, one after another
   corpus      the requests of tests/api/http11.jsonl, over and over
 
 Prints one JSON object: what it saw, among it "failures" (answers of 5xx that no rule asks for), "hangs" (10 s
@@ -199,6 +200,17 @@ class Abuse:
                 sockets.remove(s)
         times.sort()
         self.seen["p99_ms"] = round(times[len(times) * 99 // 100] * 1000, 1)
+
+    def lists(self):
+        paths = ("/api/v1/captures?limit=1000", "/metrics", "/api/v1/captures?state=running&limit=1000")
+        s = self.connect()
+        while self.going():
+            path = random.choice(paths)
+            head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.token}\r\n\r\n"
+            begin = time.monotonic()
+            s.sendall(head.encode())
+            self.answered(whole(s))
+            self.longest = max(self.longest, time.monotonic() - begin)
 
     def corpus(self):
         path = pathlib.Path(__file__).resolve().parents[1] / "api" / "http11.jsonl"
