@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
-"""The quick path: a wire, start, traffic, stop, download; by API, by client and by the README's
-curl."""
+"""The quick path: a wire, start, traffic, stop, download; by API and by client (test_readme.py: as the README has it)."""
 import json
-import re
 import signal
 import subprocess
 
@@ -209,40 +207,3 @@ def test_tokens_by_client(sluiced, veth):
     assert "eye" in daemon.sluice("token", "list").stdout
     daemon.api.ask("DELETE", "/api/v1/tokens/eye", want=204)
     assert eye.request("GET", "/api/v1/captures").status == 401
-
-
-def test_readme_curl(sluiced, veth, dir):
-    """The README's curl lines, word for word but for address and root."""
-    readme = (harness.SOURCE / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```\w*\n(.*?)^```", readme, re.M | re.S)
-    block = next((b for b in blocks if len(re.findall(r"\bcurl\b", b)) >= 3), None)
-    assert block, "README.md shows no block with the three curl lines"
-    wire = veth()
-    daemon = sluiced({"tap0": watch(wire.tap)})
-    script = block.replace("127.0.0.1:8080", f"127.0.0.1:{daemon.http}")
-    script = script.replace("localhost:8080", f"127.0.0.1:{daemon.http}")
-    script = re.sub(r"[\w./-]*/admin\.token", str(daemon.root / "admin.token"), script)
-    lines = script.replace("\\\n", " ").splitlines()
-    at = next(i for i, line in enumerate(lines) if "curl" in line)
-    lines.insert(at + 1, "read -r go")
-    shell = subprocess.Popen(
-        ["bash", "-eu", "-c", "\n".join(lines)],
-        cwd=dir,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    running = until(
-        "curl has started a capture", lambda: daemon.api.captures("?state=running")["captures"]
-    )
-    sent = [frames.flow(4 * n + 2, 0) for n in range(100)]  # TCP, whatever the filter of the README
-    with net.Sender(wire.far) as sender:
-        sender.send(sent, pps=5000)
-    daemon.api.wait_offered(running[0]["id"], len(sent))
-    out, _ = shell.communicate("go\n", timeout=60 * harness.SLOW)
-    assert shell.returncode == 0, out
-    files = list(dir.glob("*.pcapng"))
-    assert len(files) == 1, f"{files}\n{out}"
-    assert harness.tshark_lengths(files[0]) == [len(frame) for frame in sent]
-    assert capcheck.read(files[0]).frames() == sent
