@@ -249,21 +249,26 @@ static unsigned files_in(bool open)
 
 static void readers_agree(uint64_t packets)
 {
-	static unsigned turn;
+	static unsigned n_turns;
+	const unsigned turn = n_turns++;
 	char path[512], out[8192], want[64];
 
 	/* They take a second: ask them now and then where there are many files of a kind. */
-	if (!readers_always && turn++ % 8 != 0)
+	if (!readers_always && turn % 8 != 0)
 		return;
 	if (!frames_reader_there())
 		return;
 	store_path(&id, false, -1, path, sizeof(path));
 	snprintf(want, sizeof(want), "Number of packets:   %llu\n", (unsigned long long)packets);
-	assert_int_equal(frames_reader("capinfos -M -c", path, out, sizeof(out)), 0);
+	assert_int_equal(frames_reader("capinfos -M -c -o", path, out, sizeof(out)), 0);
 	assert_non_null(strstr(out, want));
-	assert_int_equal(frames_reader("capinfos -M -o", path, out, sizeof(out)), 0);
 	assert_non_null(strstr(out, "Strict time order:   True"));
-	assert_int_equal(frames_reader("tshark -n -c 20000 -r", path, out, sizeof(out)), 0);
+	/* Reads files with the same library, and takes most of the second to begin: what is in the frames
+	 * is no matter here. */
+	if (turn % 4 == 0)
+		assert_int_equal(frames_reader("tshark -n --disable-protocol eth -c 20000 -r", path,
+					 out, sizeof(out)),
+			0);
 }
 
 static uint64_t lanes_packets(void)
