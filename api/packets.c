@@ -197,13 +197,8 @@ static int packet_show(struct packets *packets, const struct scan_block *block)
 	struct packet_frame frame;
 	size_t len;
 
-	if (!scan_packet(block, &packet))
+	if (!scan_frame(block, packets->number, &packet, &frame))
 		return -EIO;
-	frame = (struct packet_frame){.number = packets->number,
-		.time_ns = packet.stamp,
-		.data = block->data + PCAPNG_EPB_HEAD,
-		.cap_len = packet.cap_len,
-		.orig_len = packet.orig_len};
 	packet_summarize(&frame, &summary);
 	if (packets->query.whole)
 		return whole_put(packets, &summary, &frame, packet.interface_id);

@@ -12,6 +12,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "control/packet.h"
+
 #define PAGE      4096U
 #define BLOCK_MIN 12U /* type, length, length */
 #define BLOCK_NRB 4U
@@ -128,6 +130,21 @@ bool scan_packet(const struct scan_block *block, struct scan_packet *packet)
 	};
 	return options_drops(block->data + PCAPNG_EPB_HEAD + pcapng_pad(head.cap_len),
 		block->data + block->len - PCAPNG_EPB_TAIL, &packet->drops);
+}
+
+bool scan_frame(const struct scan_block *block, uint64_t number, struct scan_packet *packet,
+	struct packet_frame *frame)
+{
+	if (!scan_packet(block, packet))
+		return false;
+	*frame = (struct packet_frame){
+		.number = number,
+		.time_ns = packet->stamp,
+		.data = block->data + PCAPNG_EPB_HEAD,
+		.cap_len = packet->cap_len,
+		.orig_len = packet->orig_len,
+	};
+	return true;
 }
 
 uint64_t scan_statistics(const struct scan_block *block, uint64_t *received)

@@ -67,6 +67,11 @@ int scan_next(struct scan *scan, struct scan_block *block);
 /* Read a packet block that scan_next returned. False: its options are malformed. */
 bool scan_packet(const struct scan_block *block, struct scan_packet *packet);
 
+/* The same as a frame, the caller's number on it; its bytes are the block's. */
+struct packet_frame;
+bool scan_frame(const struct scan_block *block, uint64_t number, struct scan_packet *packet,
+	struct packet_frame *frame);
+
 /* What a statistics block says that we lost; *received: how much came in, PCAPNG_UNKNOWN if it does not
  * say. */
 uint64_t scan_statistics(const struct scan_block *block, uint64_t *received);
