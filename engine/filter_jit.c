@@ -75,6 +75,7 @@ struct repair {
 	unsigned layout; /* 0: as it is; else fillers are put in, elsewhere for each number */
 };
 
+static struct bpf_insn *memory_cleared(const struct filter_insn *insn, uint32_t *n);
 static bool index_is_small(const struct filter_insn *insn, uint32_t n);
 static bool walk_is_short(const struct ebpf_insn *in, uint32_t n);
 static void live_find(struct repair *repair);
@@ -136,15 +137,19 @@ static void repair_free(struct repair *repair)
 struct rte_bpf *filter_jit_new(
 	const struct filter_insn *insn, uint32_t n, uint64_t (**accept)(void *mbuf))
 {
-	struct bpf_program program = {n, (struct bpf_insn *)(uintptr_t)insn};
 	struct repair repair = {.index_small = index_is_small(insn, n)};
+	struct bpf_program program = {.bf_insns = memory_cleared(insn, &n)};
 	struct rte_bpf *bpf = NULL;
 	struct rte_bpf_prm *prm;
 
 	*accept = NULL;
+	if (program.bf_insns == NULL)
+		return NULL;
+	program.bf_len = n;
 	/* A refusal is an answer here, not an error for the log. */
 	rte_log_set_level_pattern("lib.bpf", RTE_LOG_CRIT);
 	prm = rte_bpf_convert(&program);
+	free(program.bf_insns);
 	if (prm == NULL)
 		return NULL;
 	repair.in = prm->ins;
@@ -166,6 +171,63 @@ void filter_jit_free(struct rte_bpf *bpf)
 }
 
 /* --- repairs --------------------------------------------------------------------------------- */
+
+/* The slots of M[] that some way through the program reads before it writes them. */
+static uint16_t slots_read_first(const struct filter_insn *insn, uint32_t n, uint16_t *written)
+{
+	uint16_t first = 0;
+
+	memset(written, 0xff, n * sizeof(written[0]));
+	written[0] = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		const uint16_t class = BPF_CLASS(insn[i].code);
+		uint64_t ways[] = {i + 1, i + 1};
+		uint16_t after = written[i];
+
+		if (class == BPF_ST || class == BPF_STX)
+			after |= 1u << insn[i].k;
+		else if ((class == BPF_LD || class == BPF_LDX) && BPF_MODE(insn[i].code) == BPF_MEM)
+			first |= ~after & 1u << insn[i].k;
+		else if (class == BPF_JMP && BPF_OP(insn[i].code) == BPF_JA)
+			ways[0] = ways[1] += insn[i].k;
+		else if (class == BPF_JMP) {
+			ways[0] += insn[i].jt;
+			ways[1] += insn[i].jf;
+		}
+		for (unsigned way = 0; way < 2 && class != BPF_RET; way++)
+			if (ways[way] < n)
+				written[ways[way]] &= after;
+	}
+	return first;
+}
+
+/*
+ * A copy of the program, *n long, that reads zeros where nobody wrote, as everywhere else, and not what
+ * the stack holds: behind "geneve" libpcap's compiler writes programs that do. NULL without memory.
+ */
+static struct bpf_insn *memory_cleared(const struct filter_insn *insn, uint32_t *n)
+{
+	struct bpf_insn *copy = calloc(*n + 1 + BPF_MEMWORDS, sizeof(*copy));
+	uint16_t *written = calloc(*n, sizeof(*written));
+	uint16_t first;
+	uint32_t at = 0;
+
+	if (copy == NULL || written == NULL) {
+		free(copy);
+		free(written);
+		return NULL;
+	}
+	first = slots_read_first(insn, *n, written);
+	free(written);
+	if (first != 0)
+		copy[at++] = (struct bpf_insn){.code = BPF_LD | BPF_IMM};
+	for (unsigned slot = 0; slot < BPF_MEMWORDS; slot++)
+		if ((first & 1u << slot) != 0)
+			copy[at++] = (struct bpf_insn){.code = BPF_ST, .k = slot};
+	memcpy(copy + at, insn, *n * sizeof(*copy));
+	*n += at;
+	return copy;
+}
 
 /*
  * Most programs only ever put an IPv4 header length into the index. Those need no guard on each
