@@ -35,6 +35,15 @@ static void text_check(const char *text)
 		fuzz_check(*text != '\r' && *text != '\n');
 }
 
+static unsigned headers_named(const struct http_head *head, const char *name)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < head->n_headers; i++)
+		n += strcasecmp(head->headers[i].name, name) == 0;
+	return n;
+}
+
 static void head_check(char *text, size_t len)
 {
 	struct http_head head;
@@ -44,6 +53,8 @@ static void head_check(char *text, size_t len)
 	fuzz_check(head.method[0] != '\0' && head.n_headers <= HTTP_HEADERS_MAX);
 	fuzz_check(head.path[0] == '/' || strcmp(head.path, "*") == 0);
 	fuzz_check(head.minor <= 1);
+	fuzz_check(headers_named(&head, "Host") == 1 || head.minor == 0);
+	fuzz_check(headers_named(&head, "Host") <= 1);
 	text_check(head.path);
 	text_check(head.query);
 	for (unsigned i = 0; i < head.n_headers; i++) {

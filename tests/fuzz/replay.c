@@ -14,16 +14,8 @@
 #define BENT      150
 #define SHORT_MAX 400
 
-static uint8_t bytes[CASE_MAX], bent[2 * CASE_MAX];
+static uint8_t bytes[CASE_MAX], bent[CASE_MAX + FUZZ_BEND_MORE];
 static uint64_t seed = 88172645463325252U;
-
-static uint32_t below(uint32_t n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return n == 0 ? 0 : (uint32_t)((seed >> 32) % n);
-}
 
 static void run(const uint8_t *data, size_t size)
 {
@@ -36,33 +28,6 @@ static void run(const uint8_t *data, size_t size)
 	free(copy);
 }
 
-static size_t bend(size_t size)
-{
-	static const uint8_t telling[] = {0, 1, 0x7f, 0x80, 0xff, '"', '\\', '/', '{', '\n', '%'};
-
-	memcpy(bent, bytes, size);
-	for (uint32_t n = 1 + below(4); n > 0; n--) {
-		size_t at = below((uint32_t)size), len = below((uint32_t)(size - at)) % 16;
-
-		switch (below(4)) {
-		case 0:
-			bent[at] ^= (uint8_t)(1U << below(8));
-			break;
-		case 1:
-			bent[at] = telling[below(sizeof(telling))];
-			break;
-		case 2:
-			memmove(bent + at, bent + at + len, size - at - len);
-			size -= len;
-			break;
-		default:
-			memmove(bent + at + len, bent + at, size - at);
-			size += len;
-		}
-	}
-	return size;
-}
-
 static void replay(FILE *file)
 {
 	size_t size = fread(bytes, 1, sizeof(bytes), file);
@@ -71,7 +36,7 @@ static void replay(FILE *file)
 	for (size_t len = 0; len < size && size <= SHORT_MAX; len++)
 		run(bytes, len);
 	for (unsigned i = 0; i < BENT && size != 0; i++)
-		run(bent, bend(size));
+		run(bent, fuzz_bend(bent, bytes, size, &seed));
 }
 
 int main(int argc, char **argv)
