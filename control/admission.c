@@ -124,7 +124,7 @@ void admission_tick(void)
 {
 	const uint64_t now_ns = clock_monotonic_ns();
 
-	for (struct session *s = table_newest(); s != NULL; s = s->older)
+	for (struct session *s = table_active(); s != NULL; s = s->active_next)
 		session_measure(s, now_ns);
 	if (state.wait_s > 0)
 		state.wait_s--;
@@ -154,7 +154,7 @@ void admission_status(struct admission_status *status)
 	};
 	if (status->ceiling_bytes > status->load_bytes)
 		status->left_bytes = status->ceiling_bytes - status->load_bytes;
-	for (const struct session *s = table_newest(); s != NULL; s = s->older)
+	for (const struct session *s = table_active(); s != NULL; s = s->active_next)
 		status->n_degraded += s->run != NULL && s->degraded.level != 0;
 }
 
@@ -266,7 +266,7 @@ static double load_sum(bool measured)
 {
 	double sum = 0;
 
-	for (const struct session *s = table_newest(); s != NULL; s = s->older)
+	for (const struct session *s = table_active(); s != NULL; s = s->active_next)
 		sum += session_bytes(s, measured);
 	return sum;
 }
@@ -350,7 +350,7 @@ static void overload_tell(void)
 		snprintf(known, sizeof(known), ", its ceiling is %.1f", (double)ceiling / 1e6);
 	log_info("captures bring more than the disk takes: %.1f MB/s, %.1f are written%s",
 		load / 1e6, load_get()->disk.bytes / 1e6, known);
-	for (struct session *s = table_newest(); s != NULL; s = s->older)
+	for (struct session *s = table_active(); s != NULL; s = s->active_next)
 		if (session_bytes(s, true) > 0)
 			session_event_add(s,
 				"overload: it brings %.1f MB/s of %.1f, and the disk takes %.1f%s",
@@ -362,7 +362,7 @@ static void overload_end(void)
 {
 	state.since_ns = 0;
 	log_info("captures bring what the disk takes again: %.1f MB/s", load_sum(true) / 1e6);
-	for (struct session *s = table_newest(); s != NULL; s = s->older)
+	for (struct session *s = table_active(); s != NULL; s = s->active_next)
 		if (session_bytes(s, true) > 0)
 			session_event_add(s, "the overload is over");
 }
@@ -372,7 +372,7 @@ static struct session *heaviest(void)
 {
 	struct session *most = NULL;
 
-	for (struct session *s = table_newest(); s != NULL; s = s->older) {
+	for (struct session *s = table_active(); s != NULL; s = s->active_next) {
 		const struct session_degraded asked = session_asked(s);
 		struct session_degraded kept = s->degraded;
 
@@ -391,7 +391,7 @@ static struct session *most_degraded(double limit_bytes)
 	struct session *most = NULL;
 	bool any = false;
 
-	for (struct session *s = table_newest(); s != NULL; s = s->older) {
+	for (struct session *s = table_active(); s != NULL; s = s->active_next) {
 		if (s->state != SESSION_running || s->run->ending || s->degraded.level == 0)
 			continue;
 		any = true;

@@ -6,6 +6,7 @@
 #include "control/control.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -33,6 +34,7 @@
 #include "control/spare_fill.h"
 #include "control/stall.h"
 #include "control/store.h"
+#include "control/table.h"
 #include "control/watch.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
@@ -42,6 +44,7 @@
 #define STOP_WAIT_NS (40 * CLOCK_NS_PER_S) /* for a disk that does not answer; of the unit's 60 s */
 #define TICKS_QUOTA  3                     /* a disk that fills up is seen in time */
 #define TICKS_SLOW   10 /* ticks between the things that are done once a second */
+#define TICKS_TRIM   100
 #define TEND_MS_MIN  5
 #define TEND_SHARE   10 /* of the time in which what is accepted is to be durable */
 
@@ -176,7 +179,7 @@ void control_status(struct control_status *status)
 		.watchdog_held = service_watchdog()->held,
 	};
 	admission_status(&status->admission);
-	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
+	for (const struct session *s = table_active(); s != NULL; s = s->active_next) {
 		struct session_info info;
 
 		if (session_state_closed(s->state))
@@ -228,6 +231,8 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	admission_tick();
 	session_upload_tick();
 	ownership_tick();
+	if (control.n_ticks % TICKS_TRIM == 0)
+		malloc_trim(0); /* holes between what stays */
 	ceiling_tick(sessions_idle());
 	spare_fill_tick(sessions_idle());
 }

@@ -485,7 +485,7 @@ static void running_end(void)
 		quota.holds = true;
 		return;
 	}
-	for (struct session *s = table_newest(); s != NULL; s = s->older)
+	for (struct session *s = table_active(); s != NULL; s = s->active_next)
 		if (s->state == SESSION_running && session_output_is_file(s->output)) {
 			session_message_set(
 				s, "the disk is about to be full: less than 5 % of it is free");

@@ -390,8 +390,8 @@ void session_engine_event(void)
 {
 	struct session *next;
 
-	for (struct session *session = table_newest(); session != NULL; session = next) {
-		next = session->older;
+	for (struct session *session = table_active(); session != NULL; session = next) {
+		next = session->active_next;
 		if (session->run != NULL && session->run->tap != NULL)
 			session_end_push(session);
 	}
@@ -399,7 +399,8 @@ void session_engine_event(void)
 
 void session_ports_check(void)
 {
-	for (struct session *session = table_newest(); session != NULL; session = session->older) {
+	for (struct session *session = table_active(); session != NULL;
+		session = session->active_next) {
 		unsigned n_gone = 0;
 
 		if (session->run == NULL || session->run->tap == NULL)
@@ -419,8 +420,9 @@ void session_tend(void)
 {
 	/* Half of it: what comes in while a sync runs is at risk, too. */
 	const uint64_t sync_every_ns = sessions.config->storage.durable_every_ms * 500000;
+	struct session *next;
 
-	for (struct session *session = table_newest(); session != NULL; session = session->older) {
+	for (struct session *session = table_active(); session != NULL; session = next) {
 		struct session_run *run = session->run;
 
 		replaced_remove(session);
@@ -428,6 +430,10 @@ void session_tend(void)
 		if (run != NULL && run->capture != NULL && run->tap != NULL && !run->removing &&
 			session->state != SESSION_starting)
 			space_tend(session, sync_every_ns);
+		next = session->active_next;
+		if (run == NULL && session->unclosed == NULL &&
+			(session->replaced || uuid_is_zero(&session->replaces)))
+			table_rest(session);
 	}
 }
 
@@ -558,7 +564,8 @@ void session_clock_check(void)
 		step_s < 0 ? "back" : "forward", step_s < 0 ? -step_s : step_s,
 		step_s < 0 ? "never go back and are ahead of it" : "follow it");
 	log_warning("%s", text);
-	for (struct session *session = table_newest(); session != NULL; session = session->older)
+	for (struct session *session = table_active(); session != NULL;
+		session = session->active_next)
 		if (session->run != NULL)
 			session_event_add(session, "%s", text);
 }

@@ -137,6 +137,7 @@ struct session {
 	/* table.c's own */
 	struct session *hash_next;
 	struct session *newer, *older;
+	struct session *active_next, **active_at; /* active_at NULL: it rests */
 };
 
 /* Nothing of it is still to be uploaded: retention may have the local file. */

@@ -97,7 +97,7 @@ static void stall_end(void)
 	stall->ns += ns;
 	stall->text[0] = '\0';
 	log_info("the storage answers again after %.1f s", (double)ns / CLOCK_NS_PER_S);
-	for (struct session *s = table_newest(); s != NULL; s = s->older)
+	for (struct session *s = table_active(); s != NULL; s = s->active_next)
 		if (s->run != NULL && s->run->capture != NULL)
 			session_event_add(s, "the storage answers again after %.1f s",
 				(double)ns / CLOCK_NS_PER_S);

@@ -10,6 +10,7 @@
 static struct {
 	struct session *buckets[BUCKETS];
 	struct session *newest, *oldest;
+	struct session *active;
 	uint64_t serial_last;
 	unsigned n;
 } table;
@@ -34,6 +35,11 @@ void table_add(struct session *session)
 	session->newer = older != NULL ? older->newer : table.oldest;
 	*(session->newer != NULL ? &session->newer->older : &table.newest) = session;
 	*(older != NULL ? &older->newer : &table.oldest) = session;
+	session->active_next = table.active;
+	session->active_at = &table.active;
+	if (table.active != NULL)
+		table.active->active_at = &session->active_next;
+	table.active = session;
 	table.n++;
 }
 
@@ -41,12 +47,29 @@ void table_remove(struct session *session)
 {
 	struct session **at = bucket_of(&session->id);
 
+	table_rest(session);
 	while (*at != session)
 		at = &(*at)->hash_next;
 	*at = session->hash_next;
 	*(session->newer != NULL ? &session->newer->older : &table.newest) = session->older;
 	*(session->older != NULL ? &session->older->newer : &table.oldest) = session->newer;
 	table.n--;
+}
+
+struct session *table_active(void)
+{
+	return table.active;
+}
+
+void table_rest(struct session *session)
+{
+	if (session->active_at == NULL)
+		return;
+	*session->active_at = session->active_next;
+	if (session->active_next != NULL)
+		session->active_next->active_at = session->active_at;
+	session->active_next = NULL;
+	session->active_at = NULL;
 }
 
 struct session *table_find(const struct uuid *id)

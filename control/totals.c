@@ -5,6 +5,7 @@
 
 #include "control/merge.h"
 #include "control/session_state.h"
+#include "control/table.h"
 
 static struct ledger ended;
 static struct totals_recovered recovered;
@@ -20,7 +21,7 @@ void totals_add(const struct ledger *ledger)
 void totals_read(struct ledger *sum)
 {
 	*sum = ended;
-	for (const struct session *s = session_next(NULL); s != NULL; s = session_next(s)) {
+	for (const struct session *s = table_active(); s != NULL; s = s->active_next) {
 		struct session_info info;
 
 		if (s->run == NULL)

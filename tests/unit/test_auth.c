@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,81 @@ static void secret_read(char secret[AUTH_SECRET_SIZE])
 	text_read(admin_path, text, sizeof(text));
 	assert_int_equal(strlen(text), AUTH_SECRET_SIZE); /* with a line feed */
 	snprintf(secret, AUTH_SECRET_SIZE, "%s", text);
+}
+
+/* Every comparison of a secret's hash, or of a signature, comes by here. */
+static struct {
+	unsigned n;
+	size_t shortest;
+} compared;
+
+int __real_CRYPTO_memcmp(const void *a, const void *b, size_t len);
+int __wrap_CRYPTO_memcmp(const void *a, const void *b, size_t len);
+int __wrap_CRYPTO_memcmp(const void *a, const void *b, size_t len)
+{
+	compared.n++;
+	compared.shortest = len < compared.shortest ? len : compared.shortest;
+	return __real_CRYPTO_memcmp(a, b, len);
+}
+
+/* How many comparisons a secret takes; it is good or it is not. */
+static unsigned comparisons(const char *secret, bool good)
+{
+	struct principal who;
+
+	compared.n = 0;
+	compared.shortest = SIZE_MAX;
+	assert_true(auth_check(secret, &who) == good);
+	assert_int_equal(compared.shortest, 32);
+	return compared.n;
+}
+
+/* Whichever token it is, or none, and however much of it is right: all are compared, whole. */
+static void the_time_of_a_comparison_tells_nothing(void **state)
+{
+	static const char file[] = "[first]\nsha256 = %s\nrole = viewer\naccount = *\n"
+				   "[second]\nsha256 = %s\nrole = viewer\naccount = *\n"
+				   "[third]\nsha256 = %s\nrole = viewer\naccount = *\n";
+	char hashes[3][65], secret[2] = "a", text[1024];
+	uint8_t hash[32];
+
+	for (unsigned i = 0; i < 3; i++, secret[0]++) {
+		auth_hash(secret, hash);
+		for (unsigned k = 0; k < sizeof(hash); k++)
+			sprintf(hashes[i] + 2 * k, "%02x", hash[k]);
+	}
+	snprintf(text, sizeof(text), file, hashes[0], hashes[1], hashes[2]);
+	text_write(text, 0600);
+	start();
+	assert_int_equal(comparisons("a", true), 3);
+	assert_int_equal(comparisons("b", true), 3);
+	assert_int_equal(comparisons("c", true), 3);
+	assert_int_equal(comparisons("", false), 3);
+	assert_int_equal(comparisons("aa", false), 3);
+	assert_int_equal(comparisons("d", false), 3);
+}
+
+static void a_signature_is_compared_whole(void **state)
+{
+	char right[AUTH_SECRET_SIZE], wrong[AUTH_SECRET_SIZE];
+	char path[CONFIG_TEXT_MAX + 32];
+	struct err err;
+
+	assert_int_equal(auth_sign_start(&config, &err), 0);
+	auth_sign("text", right);
+	for (unsigned i = 0; i < AUTH_SECRET_SIZE - 1; i += 21) {
+		memcpy(wrong, right, sizeof(wrong));
+		wrong[i] ^= 1;
+		compared.n = 0;
+		compared.shortest = SIZE_MAX;
+		assert_false(auth_sign_check("text", wrong));
+		assert_int_equal(compared.n, 1);
+		assert_true(compared.shortest >= AUTH_SECRET_SIZE - 1);
+	}
+	assert_true(auth_sign_check("text", right));
+	assert_false(auth_sign_check("texts", right));
+	snprintf(path, sizeof(path), "%s/links.key", config.storage.root);
+	assert_int_equal(unlink(path), 0);
 }
 
 static void the_first_start_makes_an_admin(void **state)
@@ -431,6 +507,8 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, root_make, root_remove)
 	const struct CMUnitTest tests[] = {
 		CASE(the_first_start_makes_an_admin),
+		CASE(the_time_of_a_comparison_tells_nothing),
+		CASE(a_signature_is_compared_whole),
 		CASE(wrong_secrets_open_nothing),
 		CASE(tokens_outlive_a_restart),
 		CASE(a_token_opens_only_what_is_on_the_disk),

@@ -134,6 +134,39 @@ static void removed_ones_are_gone_and_others_stay(void **state)
 	order_check(0);
 }
 
+/* Which are tended: a bit in seen for each. */
+static unsigned active_seen(bool *seen)
+{
+	unsigned n = 0;
+
+	memset(seen, 0, N * sizeof(*seen));
+	for (const struct session *s = table_active(); s != NULL; s = s->active_next, n++)
+		seen[s - made] = true;
+	return n;
+}
+
+static void those_that_rest_are_not_tended(void **state)
+{
+	static bool seen[N];
+
+	assert_null(table_active());
+	for (unsigned i = 0; i < N; i++)
+		table_add(&made[i]);
+	assert_int_equal(active_seen(seen), N);
+	assert_ptr_equal(table_active(), &made[N - 1]);
+	for (unsigned i = 0; i < N; i += 3)
+		table_rest(&made[i]);
+	table_rest(&made[0]); /* once more is nothing */
+	for (unsigned i = 0; i < N; i += 4)
+		table_remove(&made[i]);
+	(void)active_seen(seen);
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(seen[i], i % 3 != 0 && i % 4 != 0);
+	for (unsigned i = 0; i < N; i++)
+		if (i % 4 != 0)
+			assert_ptr_equal(table_find(&made[i].id), &made[i]);
+}
+
 static void ids_that_are_not_there_are_not_found(void **state)
 {
 	struct uuid id = {{0}};
@@ -156,6 +189,7 @@ int main(void)
 		TEST(a_serial_is_never_used_twice),
 		TEST(loaded_ones_are_put_in_order),
 		TEST(removed_ones_are_gone_and_others_stay),
+		TEST(those_that_rest_are_not_tended),
 		TEST(ids_that_are_not_there_are_not_found),
 	};
 
