@@ -11,7 +11,7 @@ import { h, keyed, text, toast, toggle } from "./dom.js";
 import { byteRate, bytes, count, duration, percent, pps, seconds, when } from "./format.js";
 import { ledgerMake, reasonWords } from "./ledger.js";
 import { FileSource, FoundSource, LiveSource, PacketTable, wordsOf } from "./packets.js";
-import { closed, hasFile, may, onChange, refetch, remember, store } from "./store.js";
+import { closed, hasFile, may, onChange, refetch, remember, store, whole } from "./store.js";
 
 const SEARCH_AFTER_MS = 350;
 
@@ -43,14 +43,14 @@ function factsOf(capture) {
     ["Limits", () => progressMeters(capture), JSON.stringify(progressOf(capture))],
     ["Goes to", () => whereTo(capture), JSON.stringify([capture.output, capture.upload])],
     ["Started", `${when(capture.started_at)} by ${capture.owner}${capture.dialect === "native" ? "" : ` (${capture.dialect})`}`],
-    [over ? "Took" : "Runs for", duration(seconds(capture.started_at, capture.ended_at))],
+    [capture.ended_at ? "Took" : "Runs for", duration(seconds(capture.started_at, capture.ended_at))],
     ["Size", `${bytes(capture.size_bytes)} (${count(capture.size_bytes)} bytes)`],
   ];
   if (over && capture.started_at) {
     const took = Math.max(0.001, seconds(capture.started_at, capture.ended_at));
     facts.push(["On average", `${pps(capture.ledger.written / took)}, ${byteRate(capture.size_bytes / took)}`]);
   }
-  if (capture.notes) facts.push(["Notes", () => h("span", { class: "lines" }, capture.notes), capture.notes]);
+  if (capture.notes) facts.push(["Notes", () => h("span", { class: "lines", dir: "auto" }, capture.notes), capture.notes]);
   return facts;
 }
 
@@ -103,7 +103,7 @@ export function captureView(id) {
 }
 
 function headMake() {
-  const title = h("h1", {});
+  const title = h("h1", { dir: "auto", class: "clamped" });
   const pill = h("span", { class: "pill" });
   const ids = h("small", { class: "mono" });
   const message = h("p", { class: "error" });
@@ -115,7 +115,7 @@ function headMake() {
     stop.disabled = false;
   });
   const edit = button("Notes", actions.edit);
-  const load = button("Download", (now) => actions.download(now, "pcapng", !closed(now)));
+  const load = button("Download", (now) => actions.download(now, "pcapng", !whole(now)));
   const pcap = button("as pcap", (now) => actions.download(now, "pcap", false));
   const remove = button("Delete", async (now) => {
     if (await actions.remove(now)) location.hash = "#/captures";
@@ -125,7 +125,7 @@ function headMake() {
   return {
     element,
     show(now) {
-      const ended = closed(now);
+      const ended = whole(now);
       capture = now;
       text(title, actions.nameOf(now));
       pill.className = `pill ${now.state}`;
@@ -231,15 +231,14 @@ function packetsMake(id) {
     show(capture, source) {
       of = capture;
       live = source;
-      element.hidden = !hasFile(capture) && live === null;
-      if (element.hidden) return;
       if (live !== null && tab === null) {
         mode.replaceChildren(tabMake("live", "Live"), hasFile(capture) ? tabMake("file", "Written so far") : "");
         select("live");
-      } else if (live === null && tab !== "done" && closed(capture)) {
+      } else if (live === null && tab !== "done" && whole(capture) && hasFile(capture)) {
         mode.replaceChildren();
         select("done");
       }
+      element.hidden = table.source === null || (live === null && !hasFile(capture));
       if (table.source instanceof FileSource) table.source.grow(capture.ledger.written);
     },
     close() {

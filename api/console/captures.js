@@ -5,7 +5,7 @@
 import * as actions from "./actions.js";
 import { h, keyed, text, toast, toggle } from "./dom.js";
 import { bytes, count, duration, percent, pps, seconds, when } from "./format.js";
-import { closed, dropped, hasFile, listMore, may, onChange, sorted, store } from "./store.js";
+import { closed, dropped, hasFile, listMore, may, onChange, relist, sorted, store, whole } from "./store.js";
 
 // How far a capture is towards each of its limits.
 export function progressOf(capture) {
@@ -49,8 +49,8 @@ class Row {
   constructor() {
     this.pill = h("span", { class: "pill" });
     this.reason = h("small", {});
-    this.name = h("a", {});
-    this.notes = h("small", { class: "notes" });
+    this.name = h("a", { class: "clamped", dir: "auto" });
+    this.notes = h("small", { class: "notes", dir: "auto" });
     this.filter = h("code", {});
     this.ports = h("small", {});
     this.rate = h("td", { class: "n", "data-label": "Rate" });
@@ -73,6 +73,7 @@ class Row {
 
   show(capture) {
     const over = closed(capture);
+    if (over && capture === this.capture) return;
     const rate = store.rates.get(capture.id);
     const lost = dropped(capture.ledger);
     this.capture = capture;
@@ -97,11 +98,13 @@ class Row {
     text(this.since, when(capture.started_at ?? capture.created_at));
     this.stop.hidden = over || ["stopping", "converting", "uploading"].includes(capture.state);
     if (!this.stop.hidden && !this.capture.stopping) this.stop.disabled = false;
-    this.load.hidden = !over || !hasFile(capture);
+    this.load.hidden = !whole(capture) || !hasFile(capture);
     for (const [button, verb] of [[this.stop, "Stop"], [this.load, "Download"], [this.delete, "Delete"]])
       button.setAttribute("aria-label", `${verb} ${actions.nameOf(capture)}`);
   }
 }
+
+const RELIST_MS = 10000; // what began and ended between two looks of the status
 
 export function capturesView() {
   const body = h("tbody", {});
@@ -139,6 +142,14 @@ export function capturesView() {
       may("operator") && h("button", { type: "button", class: "primary", onclick: () => actions.start() }, "Start a capture")),
     h("section", { class: "panel flush" }, table, nothing),
     more);
+  const timer = setInterval(() => document.hidden || relist(), RELIST_MS);
   update();
-  return { element, close: stop };
+  if (store.listed) relist();
+  return {
+    element,
+    close() {
+      clearInterval(timer);
+      stop();
+    },
+  };
 }

@@ -35,7 +35,7 @@ function optionsOf(labels, format, width, ceiling) {
     height: HEIGHT,
     cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
     legend: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 24, 0, 0], // half of the last time beside the axis
     scales: { x: { time: true, range: ({ data: [time] }) => (time.length === 0 ? [0, LEAST_S] : [Math.min(time[0], time.at(-1) - LEAST_S), time.at(-1)]) }, y: { range: (_, __, max) => [0, (max > ceiling() * NEAR ? Math.max(max, ceiling()) : max) * 1.08 || 1] } },
     hooks: { draw: [(plot) => ceilingDraw(plot, ceiling())] },
     axes: [

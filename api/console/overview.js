@@ -7,7 +7,7 @@ import { Chart } from "./chart.js";
 import { h, keyed, text, toggle } from "./dom.js";
 import { bits, byteRate, bytes, count, duration, pps, percent, seconds, when } from "./format.js";
 import { reasonWords } from "./ledger.js";
-import { closed, dropped, LOST, may, onChange, sorted, store } from "./store.js";
+import { active, dropped, LOST, may, onChange, sorted, store } from "./store.js";
 
 const RECENT = 5; // seconds
 const SHOWN = 12; // running captures
@@ -68,7 +68,7 @@ function losses() {
 
 // A title and a sentence: the bottleneck, else what is lost without one, else that nothing is.
 function verdictOf(status) {
-  const running = sorted().filter((capture) => !closed(capture)).length;
+  const running = sorted().filter(active).length;
   if (status.bottleneck !== null)
     return [false, `${TITLES[status.bottleneck]} ${status.bottleneck === "rx_core" ? "are" : "is"} the bottleneck`, `since ${when(status.bottleneck_since)}: ${status.explanation}`];
   const lost = losses();
@@ -151,8 +151,8 @@ function storageShow(node, status) {
 }
 
 function runningRow({ id }) {
-  const name = h("a", { href: `#/captures/${id}` });
-  const filter = h("small", { class: "mono" });
+  const name = h("a", { href: `#/captures/${id}`, class: "clamped", dir: "auto" });
+  const filter = h("small", { class: "mono clamped" });
   const [rate, written, lost, time] = figures(4);
   return {
     element: h("tr", {}, h("th", { scope: "row" }, name, filter), rate, written, lost, time),
@@ -196,7 +196,7 @@ export function overviewView() {
     const { status, history } = store;
     if (status === null) return;
     const names = store.ports.map((port) => port.name);
-    const now = sorted().filter((capture) => !closed(capture));
+    const now = sorted().filter(active);
     const all = dropTotals();
     verdictShow(verdict, status);
     tilesShow(tiles, status);

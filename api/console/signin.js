@@ -40,7 +40,7 @@ export function signIn(why, done) {
       field,
       error,
       h("p", { class: "help", id: "token-help" }, "The first one stands in ", h("code", {}, "admin.token"),
-        " in the storage root, which only root can read. It stays in this page's memory and nowhere else in the browser."),
+        " in the storage root (/var/lib/sluice, if nobody chose another), which only root can read. It stays in this page's memory and nowhere else in the browser."),
       button));
   setTimeout(() => field.focus());
   return element;

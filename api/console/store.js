@@ -14,6 +14,9 @@ const SHOWN_RUNNING = 32; // the stream's status has no more
 const RELIST_MS = 30000;
 const REFRESH_MS = 5 * 60000; // keeps the sign-in from ending while somebody looks
 
+export const active = (capture) => ["starting", "running", "stopping"].includes(capture.state);
+// Its file is finished, though an upload may not be.
+export const whole = (capture) => ["uploading", "complete", "failed"].includes(capture.state);
 export const closed = (capture) => ["complete", "failed", "deleted"].includes(capture.state);
 // There is a file, or will be: to download, and to list packets of.
 export const hasFile = (capture) => capture.state !== "deleted" && (capture.upload?.local ?? capture.output.type === "file");
@@ -167,7 +170,7 @@ function takeCaptures(captures, stamp, passed) {
     const before = last?.captures.get(capture.id);
     there.add(capture.id);
     store.captures.set(capture.id, capture);
-    if (!before || passed === 0) continue;
+    if (!before || passed === 0 || !active(before)) continue;
     const rate = {
       packets: rise(capture.ledger.accepted, before.ledger.accepted, passed),
       bytes: rise(capture.size_bytes, before.size_bytes, passed),

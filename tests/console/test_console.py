@@ -280,11 +280,11 @@ def test_what_the_form_can_ask_for(sluiced, page, dir):
         view.seen(f".facts >> text=s3://caps/{key}")
         view.seen(".facts >> text=/tried \\d+ times, again at/")
         view.seen(".facts >> text=at most 1,000 a second")
+        view.seen(".viewport .prow")  # the file is here meanwhile
+        view.seen("button >> text=/^Download$/")
         fake.heal()
         view.seen(".facts >> text=verified there", timeout=20)
         assert fake.objects[key].data == uploads.capture_path(daemon, id).read_bytes()
-        view.seen(".viewport .prow")  # the file is here, too
-        view.seen("button >> text=/^Download$/")
 
 
 def test_losses_are_seen_by_reason_and_over_time(sluiced, page, dir):
