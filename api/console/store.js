@@ -47,6 +47,7 @@ export const may = (role) => store.who !== null && RANK[store.who.role] >= RANK[
 
 let last = null; // the status message before, and when it came
 let asked = new Set(); // captures that are being fetched
+let deeper = false; // than the first page somebody has looked
 let timers = [];
 let unsubscribe = () => {};
 let unwatch = () => {};
@@ -70,6 +71,7 @@ export function end() {
   unwatch();
   stream.stop();
   last = null;
+  deeper = false;
   Object.assign(store, { who: null, status: null, ports: [], more: null, listed: false });
   for (const map of [store.captures, store.rates, store.portRates, store.history, store.histories]) map.clear();
 }
@@ -86,8 +88,10 @@ export async function relist() {
   const oldest = page.captures.at(-1)?.created_at ?? "";
   for (const [id, capture] of store.captures)
     if (!there.has(id) && (page.next === null || capture.created_at > oldest)) store.captures.delete(id);
+  // Between what is new and what was listed further down there may be others if nothing of the page was known.
+  const joined = deeper && page.captures.some((capture) => store.captures.has(capture.id));
   for (const capture of page.captures) store.captures.set(capture.id, capture);
-  if (!store.listed || page.next === null) store.more = page.next;
+  if (!joined || page.next === null) store.more = page.next;
   store.listed = true;
   changed("captures");
 }
@@ -96,6 +100,7 @@ export async function listMore() {
   const page = await api.get(`captures?limit=${PAGE}&cursor=${store.more}`);
   for (const capture of page.captures) store.captures.set(capture.id, capture);
   store.more = page.next;
+  deeper = true;
   changed("captures");
 }
 
