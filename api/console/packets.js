@@ -47,8 +47,9 @@ export class PacketTable {
     this.window = h("div", { class: "window" });
     this.viewport = h("div", { class: "viewport", tabindex: "0", role: "grid", "aria-label": `Packets: ${NAMES.join(", ")}`, "aria-readonly": "true", "aria-colcount": NAMES.length },
       this.window, this.spacer);
+    this.nothing = h("p", { class: "nothing" });
     this.element = h("div", { class: "packets" },
-      h("div", { class: "prow phead", "aria-hidden": "true" }, NAMES.map((name) => h("span", {}, name))), this.viewport);
+      h("div", { class: "prow phead", "aria-hidden": "true" }, NAMES.map((name) => h("span", {}, name))), this.viewport, this.nothing);
     this.viewport.addEventListener("scroll", () => this.scrolled());
     this.viewport.addEventListener("wheel", (event) => this.wheeled(event), { passive: false });
     this.viewport.addEventListener("keydown", (event) => this.typed(event));
@@ -180,6 +181,7 @@ export class PacketTable {
     this.window.style.transform = `translateY(${-(this.top - first) * ROW}px)`;
     this.rows.forEach((row, i) => this.rowShow(row, i < n ? first + i : -1));
     this.viewport.setAttribute("aria-rowcount", this.source.total);
+    text(this.nothing, this.source.total > 0 ? "" : (this.source.nothing ?? ""));
     this.told();
   }
 
@@ -220,6 +222,10 @@ export class FileSource {
   close() {
     this.cancel.abort();
     clearTimeout(this.timer);
+  }
+
+  get nothing() {
+    return "There is no packet in it.";
   }
 
   grow(total) {
@@ -290,6 +296,10 @@ export class FoundSource {
     this.cancel.abort();
   }
 
+  get nothing() {
+    return this.next !== null && !this.error ? "Looking for them …" : "No packet is like that.";
+  }
+
   row(index) {
     return this.found[index];
   }
@@ -353,6 +363,10 @@ export class LiveSource {
 
   row(index) {
     return this.list[index];
+  }
+
+  get nothing() {
+    return this.words.length > 0 ? "None of the last packets is like that." : "No packet has come yet that this capture keeps; they are here as soon as they do.";
   }
 
   need() {}

@@ -192,6 +192,9 @@ def test_start_watch_stop_download(daemon, page, dir):
     found = number(re.match(r"[\d,]+", view.text(".packet-panel > .bar .note"))[0])
     assert found == sum(NASTY.encode() in data for data in file.frames()) > 0
 
+    view.fill("#packet-words", "no-such-word")
+    view.seen(".nothing >> text=No packet is like that")
+
     saved = dir / "saved.pcapng"
     name = view.save("button >> text=Download", saved)
     assert name == "in_the_browser.pcapng"
