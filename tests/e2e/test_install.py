@@ -79,3 +79,20 @@ def test_the_service_manager_is_told(sluiced, tmp_path):
         daemon.process.terminate()
         until("it says that it stops", lambda: manager.recv(64) == b"STOPPING=1", 10)
         assert daemon.process.wait(20) == 0
+
+
+def test_the_audit_log_is_rotated(tree, tmp_path):
+    """By the installed rule, but for its user and its service: the line that was there is kept."""
+    root = tmp_path / "root"
+    root.mkdir(mode=0o700)
+    (root / "audit.log").write_text("{}\n", encoding="ascii")
+    text = only(tree, "logrotate.d/sluice").read_text(encoding="ascii")
+    assert "/var/lib/sluice/audit.log {" in text and "su sluice sluice" in text
+    told = tmp_path / "told"
+    text = text.replace("/var/lib/sluice", str(root)).replace("su sluice sluice", "su root root")
+    rule = tmp_path / "rule"
+    rule.write_text(re.sub(r"systemctl kill .*", f"touch {told}", text), encoding="ascii")
+    rule.chmod(0o644)
+    run("logrotate", "--force", "--state", tmp_path / "state", rule)
+    assert told.exists() and not (root / "audit.log").exists()
+    assert (root / "audit.log.1").read_text(encoding="ascii") == "{}\n"
