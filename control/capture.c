@@ -158,7 +158,7 @@ void capture_create(struct capture *capture, char *record, capture_done *done, v
 	capture->record = record;
 	capture->done = done;
 	capture->arg = arg;
-	capture->job = (struct job){.run = create_run, .done = job_done};
+	capture->job = (struct job){.run = create_run, .done = job_done, .work = FAULT_WORK_CREATE};
 	job_post(WORKER_STORAGE, &capture->job);
 }
 
@@ -192,7 +192,7 @@ void capture_tend(struct capture *capture, struct tap *tap, uint64_t sync_every_
 	capture->sync = capture->marked_ns - capture->synced_ns >= sync_every_ns &&
 			capture->durable_packets != capture->synced_packets &&
 			capture->suspect == 0;
-	capture->tend = (struct job){.run = tend_run, .done = tend_done};
+	capture->tend = (struct job){.run = tend_run, .done = tend_done, .work = FAULT_WORK_TEND};
 	job_post(WORKER_STORAGE, &capture->tend);
 }
 
@@ -208,7 +208,7 @@ void capture_finish(struct capture *capture, const struct tap *tap, void *traile
 	capture->suspect_known = capture->suspect != 0;
 	capture->done = done;
 	capture->arg = arg;
-	capture->job = (struct job){.run = finish_run, .done = job_done};
+	capture->job = (struct job){.run = finish_run, .done = job_done, .work = FAULT_WORK_CLOSE};
 	job_post(WORKER_STORAGE, &capture->job);
 }
 

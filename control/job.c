@@ -206,6 +206,7 @@ static void *worker_main(void *arg)
 			strerror(errno));
 	while ((job = worker_wait(worker)) != NULL) {
 		__atomic_store_n(&worker->began_ns, clock_monotonic_ns(), __ATOMIC_RELAXED);
+		fault_work(job->work);
 		job->run(job);
 		__atomic_store_n(&worker->began_ns, 0, __ATOMIC_RELAXED);
 		job_finish(job);

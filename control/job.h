@@ -12,11 +12,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/fault.h"
+
 struct event_base;
 
 struct job {
 	void (*run)(struct job *job);  /* worker thread; may block */
 	void (*done)(struct job *job); /* control thread; may free the job; NULL: nothing */
+	enum fault_work work;          /* what it is, for fault rules */
 	struct job *next;              /* job.c's own */
 };
 

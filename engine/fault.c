@@ -28,6 +28,7 @@ static struct {
 } faults;
 
 static __thread bool exempt;
+static __thread enum fault_work thread_work;
 
 static int rules_read(const char *text, struct fault_table *table, struct err *err);
 static int rule_add(struct fault_table *table, const struct fault_rule *rule, struct err *err);
@@ -54,6 +55,11 @@ int fault_set(const char *text, struct err *err)
 	for (struct fault_rule *rule = faults.rules; rule != NULL; rule = rule->made_next)
 		__atomic_store_n(&rule->gone, !rule_stands(table, rule), __ATOMIC_RELEASE);
 	return 0;
+}
+
+void fault_work(enum fault_work work)
+{
+	thread_work = work;
 }
 
 int fault_point(enum fault fault)
@@ -228,7 +234,8 @@ static bool rule_due(const struct fault_table *table, struct fault_rule *rule, e
 	bool due = false;
 	uint64_t n;
 
-	if ((rule->points >> fault & 1) == 0)
+	if ((rule->points >> fault & 1) == 0 ||
+		(rule->work != FAULT_WORK_ANY && rule->work != thread_work))
 		return false;
 	n = __atomic_add_fetch(&rule->calls, 1, __ATOMIC_RELAXED);
 	switch (rule->when) {

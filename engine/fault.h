@@ -9,7 +9,8 @@
  *
  *	name: when -> what
  *
- *	name   a point or a group of fault.def
+ *	name   a point or a group of fault.def; WORK/name only within that work: create/, tend/ or close/ (the
+ *	       storage worker makes, looks after or closes a capture's files)
  *	when   nth=N (call N alone), from=N (it and all after), every=N, probability=P, once, always
  *	what   an errno (ENOSPC), short=N (N bytes; -N: N fewer than asked for), delay=MS, stall (until
  *	       the rule is gone), abort (as kill -9), offset=S and rate=PPM (of a clock)
@@ -36,6 +37,9 @@ enum fault {
 	FAULT_COUNT,
 };
 
+/* What a thread is at. */
+enum fault_work { FAULT_WORK_ANY, FAULT_WORK_CREATE, FAULT_WORK_TEND, FAULT_WORK_CLOSE };
+
 #ifdef SLUICE_FAULT_POINTS
 #define FAULT_VERSION " with fault points"
 
@@ -47,6 +51,9 @@ void fault_stop(void);
 /* The rules of a text, in the place of those before. One thread. 0, or -EINVAL with err: the line, and
  * what is allowed there. */
 int fault_set(const char *text, struct err *err);
+
+/* Any thread: what it is at from now on. */
+void fault_work(enum fault_work work);
 
 /* Any thread. 0 or the -errno of the rule whose turn it is; waits and ends happen inside. */
 int fault_point(enum fault fault);
@@ -72,6 +79,10 @@ static inline int fault_start(struct err *err)
 }
 
 static inline void fault_stop(void)
+{
+}
+
+static inline void fault_work(enum fault_work work)
 {
 }
 

@@ -29,6 +29,12 @@ static const struct {
 	unsigned group;
 } groups[] = {{"alloc", ALLOC}, {"disk", DISK}, {"io", IO}, {"fd", FD}};
 
+static const struct {
+	const char *prefix;
+	enum fault_work work;
+} works[] = {
+	{"create/", FAULT_WORK_CREATE}, {"tend/", FAULT_WORK_TEND}, {"close/", FAULT_WORK_CLOSE}};
+
 /* short=N and the clock's actions stand only where something asks for them. */
 #define POINT(name) (1ULL << FAULT_##name)
 #define SHORT_POINTS                                                              \
@@ -36,6 +42,7 @@ static const struct {
 		POINT(uring_result))
 #define CLOCK_POINTS (POINT(clock_read) | POINT(kernel_stamp))
 
+static const char *work_read(const char *name, enum fault_work *work);
 static uint64_t name_points(const char *name);
 static int when_read(const char *text, struct fault_rule *rule, struct err *err);
 static int what_read(const char *text, struct fault_rule *rule, struct err *err);
@@ -75,10 +82,11 @@ int fault_line_read(const char *line, struct fault_table *table, struct fault_ru
 	*what = '\0';
 	what += 2;
 	text = word_trim(text);
-	rule->points = name_points(text);
+	rule->points = name_points(work_read(text, &rule->work));
 	if (rule->points == 0)
 		return err_set(err, EINVAL, NULL,
-			"there is no fault point \"%s\"; groups are alloc, disk, io, fd, and "
+			"there is no fault point \"%s\"; groups are alloc, disk, io, fd, works "
+			"create/, tend/, close/, and "
 			"\"sluiced --help-faults\" lists the points",
 			text);
 	rc = when_read(word_trim(when), rule, err);
@@ -102,6 +110,20 @@ void fault_help(FILE *out)
 				fprintf(out, "%s ", groups[g].name);
 		fprintf(out, "point)\n");
 	}
+}
+
+/* The name without the work before it. */
+static const char *work_read(const char *name, enum fault_work *work)
+{
+	for (unsigned i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
+		const size_t len = strlen(works[i].prefix);
+
+		if (strncmp(name, works[i].prefix, len) != 0)
+			continue;
+		*work = works[i].work;
+		return name + len;
+	}
+	return name;
 }
 
 static uint64_t name_points(const char *name)

@@ -31,6 +31,7 @@ struct fault_rule {
 	/* constant */
 	char text[FAULT_TEXT_MAX];
 	uint64_t points; /* 1 << enum fault */
+	enum fault_work work;
 	enum fault_when when;
 	uint64_t n; /* of when; FAULT_PROBABILITY: of 2^64 */
 	enum fault_what what;

@@ -90,7 +90,7 @@ def test_a_failed_sync_is_not_believed_and_harms_nobody_else(faulty, faults, end
     for id in ids:
         durable_above(daemon, id, 0)
     before = {id: marks(daemon, id)[0] for id in ids}
-    faults.set("fdatasync: once -> EIO")
+    faults.set("tend/fdatasync: once -> EIO")
     faults.wait_hit("fdatasync")
     harness.until(
         "one capture has ended", lambda: daemon.api.captures("?state=failed")["captures"]
@@ -121,7 +121,7 @@ def test_a_sync_that_fails_while_closing(faulty, faults, source, two_cpus, lanes
     for nth in range(1, 2 * lanes + 1):
         id = daemon.api.create(ports=["tap0"])["id"]
         daemon.api.wait_offered(id, len(FRAMES) * lanes)
-        rule = f"fdatasync: nth={nth} -> EIO"
+        rule = f"close/fdatasync: nth={nth} -> EIO"
         faults.set(rule)
         daemon.api.stop(id)
         failed[id], file = daemon.settled(id)
@@ -143,19 +143,19 @@ def test_what_fails_once_costs_no_file(faulty, faults, source):
     """Closing is tried again once; what was not a failed sync leaves no doubt behind."""
     daemon = faulty({"tap0": harness.replay(source)}, **NEVER)
     for fault in (
-        "open: once -> EMFILE",
-        "pwrite: once -> EIO",
-        "pwrite: once -> short=1",
-        "ftruncate: once -> EIO",
-        "fsync: once -> EIO",
-        "rename: nth=1 -> EIO",
-        "rename: nth=2 -> EIO",
-        "rename: nth=3 -> EIO",
-        "dir_fsync: nth=1 -> EIO",
-        "dir_fsync: nth=2 -> EIO",
-        "dir_fsync: nth=3 -> EIO",
-        "dir_fsync: nth=4 -> EIO",
-        "unlink: once -> EIO",
+        "close/open: once -> EMFILE",
+        "close/pwrite: once -> EIO",
+        "close/pwrite: once -> short=1",
+        "close/ftruncate: once -> EIO",
+        "close/fsync: once -> EIO",
+        "close/rename: nth=1 -> EIO",
+        "close/rename: nth=2 -> EIO",
+        "close/rename: nth=3 -> EIO",
+        "close/dir_fsync: nth=1 -> EIO",
+        "close/dir_fsync: nth=2 -> EIO",
+        "close/dir_fsync: nth=3 -> EIO",
+        "close/dir_fsync: nth=4 -> EIO",
+        "close/unlink: once -> EIO",
     ):
         id = daemon.api.create(ports=["tap0"])["id"]
         daemon.api.wait_offered(id, len(FRAMES))

@@ -82,6 +82,20 @@ static void a_group_counts_its_points_together(void **state)
 	assert_int_equal(errno, EROFS);
 }
 
+static void a_work_s_rule_counts_its_calls_alone(void **state)
+{
+	set("close/fsync: nth=2 -> EIO");
+	assert_int_equal(failed(FAULT_fsync), 0);
+	fault_work(FAULT_WORK_CLOSE);
+	assert_int_equal(failed(FAULT_open), 0);
+	assert_int_equal(failed(FAULT_fsync), 1 << 2);
+	fault_work(FAULT_WORK_TEND);
+	set("close/disk: always -> EIO\ntend/fsync: once -> ENOSPC\nfsync: always -> EROFS");
+	assert_int_equal(fault_point(FAULT_fsync), -ENOSPC);
+	assert_int_equal(fault_point(FAULT_fsync), -EROFS);
+	fault_work(FAULT_WORK_ANY);
+}
+
 static void lengths_are_cut(void **state)
 {
 	set("pwrite: always -> short=10");
@@ -158,6 +172,7 @@ int main(void)
 		cmocka_unit_test(when_says_which_calls),
 		cmocka_unit_test(chance_is_the_seed_s),
 		cmocka_unit_test(a_group_counts_its_points_together),
+		cmocka_unit_test(a_work_s_rule_counts_its_calls_alone),
 		cmocka_unit_test(lengths_are_cut),
 		cmocka_unit_test(clocks_are_moved),
 		cmocka_unit_test(a_rule_that_stays_counts_on),
