@@ -69,6 +69,7 @@ struct capture {
 	int extend_rc;
 	int damage; /* the files are not what was written any more: no use to close them */
 	int sync_rc;
+	int index_rc; /* the first that the index could not be written for, but for want of space */
 	bool all_synced;
 	uint64_t synced_packets;
 	struct store_state state;
@@ -239,6 +240,11 @@ bool capture_full(const struct capture *capture)
 const char *capture_trouble(const struct capture *capture)
 {
 	return capture->trouble[0] != '\0' ? capture->trouble : NULL;
+}
+
+int capture_index_error(const struct capture *capture)
+{
+	return capture->tending ? 0 : capture->index_rc;
 }
 
 bool capture_finish_later(struct capture *capture, char *record, capture_done *done, void *arg)
@@ -490,6 +496,17 @@ static int lane_extend(struct capture *capture, unsigned index)
 	return store_extend(lane, want_bytes);
 }
 
+static bool is_full(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT;
+}
+
+static void index_check(struct capture *capture, int rc)
+{
+	if (capture->index_rc == 0 && !is_full(rc))
+		capture->index_rc = rc;
+}
+
 /* It helps a recovery and is no promise: where it cannot be written, less can be rescued. */
 static void index_tend(struct capture *capture)
 {
@@ -507,8 +524,9 @@ static void index_tend(struct capture *capture)
 						      .told = bound->told,
 						      .lane = i});
 		}
+	index_check(capture, rc);
 	if (!capture->noted)
-		index_note(index, &capture->books, sizeof(capture->books));
+		index_check(capture, index_note(index, &capture->books, sizeof(capture->books)));
 	if (news)
 		index_push(index);
 }
@@ -531,13 +549,8 @@ static int lanes_sync(struct capture *capture)
 	}
 	state->n_lanes = capture->n_lanes;
 	state->books = capture->books;
-	index_sync(&capture->store.index);
+	index_check(capture, index_sync(&capture->store.index));
 	return store_state_write(&capture->store, state);
-}
-
-static bool is_full(int rc)
-{
-	return rc == -ENOSPC || rc == -EDQUOT;
 }
 
 /* The tap's lanes go no further than there is space. */

@@ -53,6 +53,9 @@ bool capture_full(const struct capture *capture);
 /* What made it raise the tap's end: a sentence, or NULL. */
 const char *capture_trouble(const struct capture *capture);
 
+/* What its index could not be written for, or 0: a recovery would know less. Not for want of space. */
+int capture_index_error(const struct capture *capture);
+
 /*
  * The tap has drained: close the files. trailer and record are malloc'ed and become the capture's. done
  * gets err->code 0 and then capture_merges says whether a merge must follow. After an error it may be

@@ -32,6 +32,7 @@ static void delete_closed(struct session *session, const struct err *err, void *
 static void delete_told(struct session *session, const struct err *err, void *arg);
 static void deleters_tell(struct session *session, const struct err *err);
 static int storage_check(const struct session_spec *spec, struct err *err);
+static void index_tend(struct session *session);
 static void space_tend(struct session *session, uint64_t sync_every_ns);
 static void replaced_remove(struct session *session);
 static void replaced_removed(struct session *session, const struct err *err, void *arg);
@@ -428,13 +429,30 @@ void session_tend(void)
 		replaced_remove(session);
 		session_end_again(session);
 		if (run != NULL && run->capture != NULL && run->tap != NULL && !run->removing &&
-			session->state != SESSION_starting)
+			session->state != SESSION_starting) {
+			index_tend(session);
 			space_tend(session, sync_every_ns);
+		}
 		next = session->active_next;
 		if (run == NULL && session->unclosed == NULL &&
 			(session->replaced || uuid_is_zero(&session->replaces)))
 			table_rest(session);
 	}
+}
+
+/* What is written is safe all the same, so this is told once and ends nothing. */
+static void index_tend(struct session *session)
+{
+	const int rc = capture_index_error(session->run->capture);
+
+	if (rc == 0 || session->run->index_told)
+		return;
+	session->run->index_told = true;
+	session_event_add(session,
+		"its index could not be written (%s): after a crash less could be rescued",
+		strerror(-rc));
+	log_warning("capture %s: its index could not be written: %s", session_id_text(session),
+		strerror(-rc));
 }
 
 /* Keep space ahead; where there is none, and the capture waits for some, say so. */

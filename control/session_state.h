@@ -50,6 +50,7 @@ struct session_run {
 	struct tap *tap;   /* NULL before it is made and after its grace period */
 	bool ending;       /* taken out of the rx_set's live taps */
 	bool full;         /* its capture waits for space */
+	bool index_told;   /* that its index could not be written */
 	bool removing;     /* drained, on its way out of the rx_set */
 	bool unplugged;    /* out of the rx_set, ports released */
 	bool finished;     /* files closed or handed to a merge */

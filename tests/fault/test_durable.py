@@ -76,6 +76,30 @@ def test_what_came_last_becomes_durable_on_an_idle_line(faulty, source):
     daemon.settled(id)
 
 
+def test_an_index_that_cannot_be_written_is_told(faulty, faults, endless):
+    """It costs no packet; and what a recovery knows without it is true."""
+    daemon = faulty(endless, **NEVER)
+    daemon.allow("its index could not be written", "recover")
+    id = daemon.api.create(ports=["tap0"])["id"]
+    daemon.api.wait(id, "packets are written", lambda c: c["ledger"]["written"] > 1000)
+    faults.set("tend/pwrite: always -> EIO")
+    told = daemon.api.wait(id, "it is told", lambda c: c["events"])
+    assert "index could not be written (Input/output error)" in told["events"][0]["text"]
+    seen = daemon.api.wait(
+        id, "it goes on", lambda c: c["ledger"]["written"] > told["ledger"]["written"] + 2000
+    )
+    assert seen["state"] == "running" and not seen["message"] and len(seen["events"]) == 1
+    daemon.kill()
+    faults.write()
+    daemon.start()
+    capture, file = daemon.settled(id)
+    assert (capture["state"], capture["reason"]) == ("failed", "recovered")
+    assert len(file) >= seen["ledger"]["written"], "the kernel lives, and so do the files"
+    ledger = capture["ledger"]
+    assert (most := ledger["unknown_max"]) is not None
+    assert seen["ledger"]["accepted"] <= ledger["accepted"] - ledger["unknown"] + most
+
+
 def check_failed(capture):
     assert (capture["state"], capture["reason"]) == ("failed", "io_error")
     words = ("did not confirm what was written", "cannot be made durable")
