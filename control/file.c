@@ -17,6 +17,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "control/answer.h"
+
 #define SLOT_MAGIC 0x744c5353U /* "SSLt" */
 #define SLOT_SIZE  8192
 
@@ -256,6 +258,7 @@ static int sync_close(int fd)
 {
 	int rc = fsync(fd) != 0 ? -errno : 0;
 
+	answer_note();
 	if (close(fd) != 0 && rc == 0)
 		rc = -errno;
 	return rc;

@@ -21,6 +21,7 @@
 #include <event2/event.h>
 
 #include "config/log.h"
+#include "control/answer.h"
 #include "engine/clock.h"
 
 #define DRAIN_POLL_MS 100
@@ -42,7 +43,7 @@ struct worker_thread {
 	pthread_cond_t wake;
 	struct job_list queue;
 	bool stop;
-	uint64_t began_ns; /* monotonic, of the job that it runs; 0: none; atomic */
+	uint64_t began_ns; /* monotonic, of the job that it runs or of a step; 0: none; atomic */
 };
 
 static struct worker_thread workers[WORKER_COUNT] = {
@@ -201,6 +202,7 @@ static void *worker_main(void *arg)
 	struct job *job;
 
 	pthread_setname_np(pthread_self(), worker->name);
+	answer_watch(&worker->began_ns);
 	if (worker->nice != 0 && setpriority(PRIO_PROCESS, gettid(), worker->nice) != 0)
 		log_warning("cannot lower the priority of thread %s: %s", worker->name,
 			strerror(errno));

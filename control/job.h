@@ -45,7 +45,8 @@ void job_workers_stop(void);
 /* Control thread (or a done callback). First come, first served per worker. */
 void job_post(enum worker worker, struct job *job);
 
-/* Control thread: how long the worker has been at the job that it runs; 0: it runs none. */
+/* Control thread: how long the worker has been at its job, or waits for the disk in it (control/answer.h); 0: it
+ * runs none. */
 uint64_t job_running_ns(enum worker worker);
 
 /* Jobs posted whose done has not been called yet, over all workers. Control thread. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * A watchdog for the storage: a write or a job of the storage worker that is not done after a second
+ * A watchdog for the storage: a write or a job of the storage worker that is not done after 0.7 s
  * means that the disk does not answer. That is said (log, status, metrics, events of the captures that
  * write files), who waits for such a capture is answered, and new ones are refused until it is over.
  * Control thread; asks no disk anything.
@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STALL_NS        1000000000ULL /* unanswered for so long: it is stalled */
+#define STALL_NS        700000000ULL /* unanswered for so long: it is stalled, told within a second */
 #define STALL_TEXT_SIZE 128
 
 struct stall {

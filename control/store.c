@@ -25,6 +25,7 @@
 
 #include "config/config.h"
 #include "config/log.h"
+#include "control/answer.h"
 #include "control/file.h"
 #include "control/spare.h"
 #include "engine/fault.h"
@@ -153,7 +154,10 @@ int store_extend(struct store_lane *lane, uint64_t want_bytes)
 
 int store_sync(struct store_lane *lane)
 {
-	return fdatasync(lane->fd) != 0 ? -errno : 0;
+	int rc = fdatasync(lane->fd) != 0 ? -errno : 0;
+
+	answer_note();
+	return rc;
 }
 
 int store_sync_all(struct store_capture *capture)
@@ -759,7 +763,10 @@ static bool dir_name_parse(const char *name, struct uuid *id, bool *open)
 
 static int dir_sync(int dir)
 {
-	return fsync(dir) != 0 ? -errno : 0;
+	int rc = fsync(dir) != 0 ? -errno : 0;
+
+	answer_note();
+	return rc;
 }
 
 /* Call fn for each name in parent/name; the first result that is not 0 ends it and is returned. */
@@ -839,6 +846,7 @@ static int lane_make(struct store_lane *lane, int dir, const char *name, uint64_
 	if (rc == 0 && fsync(fd) != 0)
 		rc = -errno;
 	close(fd);
+	answer_note();
 	return rc;
 }
 
@@ -891,6 +899,7 @@ static int lane_allocate(struct store_lane *lane, uint64_t step)
 	while (rc != 0 && errno == EINTR);
 	if (rc != 0)
 		return -errno;
+	answer_note();
 	lane->allocated_bytes += step;
 	return 0;
 }
@@ -943,10 +952,13 @@ static int lane_cut(int dir, const char *name, uint64_t len_bytes, int *suspect_
 /* The first failure is told, and none after it: then nothing is believed. */
 static int fd_sync(int fd, int *suspect_rc)
 {
-	if (fdatasync(fd) == 0 || *suspect_rc != 0)
+	int rc = fdatasync(fd) != 0 ? -errno : 0;
+
+	answer_note();
+	if (rc == 0 || *suspect_rc != 0)
 		return 0;
-	*suspect_rc = -errno;
-	return *suspect_rc;
+	*suspect_rc = rc;
+	return rc;
 }
 
 /* The first len_bytes of dir/name as dir/COPY, not durable yet; on failure there is none. */

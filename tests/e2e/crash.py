@@ -42,9 +42,20 @@ def engine(queues):
     }
 
 
+def made(daemon, **spec):
+    """A capture; a disk that does not answer for a moment may have it asked for again."""
+
+    def ask():
+        answer = daemon.api.request("POST", "/api/v1/captures", spec)
+        assert answer.status == 201 or b"does not answer" in answer.body, answer
+        return answer.status == 201 and answer.json()["id"]
+
+    return harness.until("a capture is made", ask, 60, every=0.2)
+
+
 def begin(daemon, dice, most=8):
     kinds = dice.sample(KINDS, dice.randint(1, most))
-    return {daemon.api.create(name=f"k{i}", **kind)["id"]: kind for i, kind in enumerate(kinds)}
+    return {made(daemon, name=f"k{i}", **kind): kind for i, kind in enumerate(kinds)}
 
 
 def look(daemon, ids):
@@ -111,7 +122,7 @@ def cut_daemon(start, disk, dir, queues):
         root=disk.place / "root",
         storage={"durable_every": "400ms", "quota": "90%"},
     )
-    daemon.allow("recover", "merge", "Input/output", "[Rr]ead-only")
+    daemon.allow("recover", "merge", "Input/output", "[Rr]ead-only", "does not answer")
     return daemon
 
 

@@ -132,7 +132,7 @@ def test_a_hanging_disk(sluiced, dir, disk):
     daemon.api.wait(id, "durable packets", lambda c: c["ledger"]["durable"] > 1000)
     with place.failing(pause=True):
         status = clocked(
-            "stalled", lambda: (s := daemon.api.status())["storage"]["stalled_since"] and s, 2.0
+            "stalled", lambda: (s := daemon.api.status())["storage"]["stalled_since"] and s, 1.0
         )
         assert status["bottleneck"] == "disk" and "does not answer" in status["explanation"]
         assert "does not answer" in daemon.api.capture(id)["events"][-1]["text"]
