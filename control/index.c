@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copyright The Sluice authors
  *
- * Two notes, in turn, each within a sector of its own, then entries of 32 bytes. The space is written
+ * Two notes, in turn, each within a sector of its own, between them a copy of the lanes' header, then entries
+ * of 32 bytes. The space is written
  * with zeros and synced before it is used, so that a later write changes nothing but content and needs
  * no journal: once the disk has it, it has it, as it has the lanes' data.
  */
@@ -18,6 +19,8 @@
 
 #define NOTE_MAGIC  0x65744e53U /* "SNte" */
 #define NOTE_STRIDE 4096U
+#define COPY_MAGIC  0x72644853U /* "SHdr" */
+#define COPY_AT     512U
 #define HEAD_BYTES  (2 * NOTE_STRIDE)
 #define STEP_BYTES  (64U << 10)
 #define NEAR_BYTES  (64U << 10) /* closer entries gain little */
@@ -32,6 +35,14 @@ struct note {
 };
 _Static_assert(sizeof(struct note) <= 512, "a note is in one sector");
 
+struct copy {
+	uint32_t magic;
+	uint32_t crc; /* of the capture's id and what follows, to the end of the header */
+	uint64_t len;
+	uint8_t header[INDEX_HEADER_MAX];
+};
+_Static_assert(COPY_AT + sizeof(struct copy) <= NOTE_STRIDE, "it lies between the notes");
+
 struct entry {
 	uint32_t crc; /* of the capture's id, the entry's number and what follows */
 	uint32_t lane;
@@ -44,9 +55,12 @@ _Static_assert(sizeof(struct entry) == 32, "entries do not cross sectors");
 static int index_grow(struct index_file *index);
 static uint32_t entry_crc(const struct uuid *id, uint64_t slot, const struct entry *entry);
 static uint32_t note_crc(const struct uuid *id, const struct note *note);
+static uint32_t copy_crc(const struct uuid *id, const struct copy *copy);
+static int copy_write(const struct index_file *index, const void *header, size_t len);
 static int entry_order(const void *a, const void *b);
 
-int index_make(struct index_file *index, int dir, const struct uuid *id)
+int index_make(struct index_file *index, int dir, const struct uuid *id, const void *header,
+	size_t header_len)
 {
 	static const uint8_t zeros[HEAD_BYTES];
 	int rc;
@@ -57,6 +71,8 @@ int index_make(struct index_file *index, int dir, const struct uuid *id)
 	if (index->fd < 0)
 		return -errno;
 	rc = file_write_at(index->fd, zeros, sizeof(zeros), 0);
+	if (rc == 0 && header_len <= INDEX_HEADER_MAX)
+		rc = copy_write(index, header, header_len);
 	if (rc == 0)
 		rc = index_grow(index);
 	if (rc == 0 && fsync(index->fd) != 0)
@@ -183,6 +199,32 @@ int index_note_load(int dir, const struct uuid *id, void *data, size_t len)
 	return newest != 0 ? 0 : -ENOENT;
 }
 
+size_t index_header_load(int dir, const struct uuid *id, void *header)
+{
+	struct copy copy;
+	size_t len = 0;
+	int fd;
+
+	fd = openat(dir, INDEX_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (file_read_at(fd, &copy, sizeof(copy), COPY_AT) == 0 && copy.magic == COPY_MAGIC &&
+		copy.len <= INDEX_HEADER_MAX && copy.crc == copy_crc(id, &copy))
+		len = copy.len;
+	close(fd);
+	memcpy(header, copy.header, len);
+	return len;
+}
+
+static int copy_write(const struct index_file *index, const void *header, size_t len)
+{
+	struct copy copy = {.magic = COPY_MAGIC, .len = len};
+
+	memcpy(copy.header, header, len);
+	copy.crc = copy_crc(&index->id, &copy);
+	return file_write_at(index->fd, &copy, sizeof(copy), COPY_AT);
+}
+
 /* A step more of zeros. */
 static int index_grow(struct index_file *index)
 {
@@ -208,6 +250,12 @@ static uint32_t note_crc(const struct uuid *id, const struct note *note)
 {
 	return file_crc32c(file_crc32c(0, id, sizeof(*id)), &note->generation,
 		sizeof(*note) - offsetof(struct note, generation));
+}
+
+static uint32_t copy_crc(const struct uuid *id, const struct copy *copy)
+{
+	return file_crc32c(
+		file_crc32c(0, id, sizeof(*id)), &copy->len, sizeof(copy->len) + copy->len);
 }
 
 static int entry_order(const void *a, const void *b)

@@ -15,9 +15,10 @@
 
 #include "control/uuid.h"
 
-#define INDEX_NAME     "index"
-#define INDEX_LANES    256
-#define INDEX_NOTE_MAX 480
+#define INDEX_NAME       "index"
+#define INDEX_LANES      256
+#define INDEX_NOTE_MAX   480
+#define INDEX_HEADER_MAX 3568
 
 /* A place where a packet begins, and what stands before it in the lane's stream. */
 struct index_entry {
@@ -41,9 +42,10 @@ struct index_file {
 	} lanes[INDEX_LANES];
 };
 
-/* Make dir/index with room for entries; durable but for the directory. 0 or -errno; closes what it
- * opened on failure. */
-int index_make(struct index_file *index, int dir, const struct uuid *id);
+/* Make dir/index with room for entries and, if it is no longer than INDEX_HEADER_MAX, a copy of the header
+ * that each lane begins with; durable but for the directory. 0 or -errno; closes what it opened on failure. */
+int index_make(struct index_file *index, int dir, const struct uuid *id, const void *header,
+	size_t header_len);
 void index_close(struct index_file *index);
 
 /* Not durable when they return. Entries of a lane come in order of offset; one that is near the one
@@ -61,5 +63,7 @@ int index_sync(struct index_file *index);
 int index_load(int dir, const struct uuid *id, struct index_entry **entries, size_t *n);
 /* The newest note of len bytes. 0 or -ENOENT. */
 int index_note_load(int dir, const struct uuid *id, void *note, size_t len);
+/* The copy of the lanes' header: its length, at most INDEX_HEADER_MAX; 0: there is none. */
+size_t index_header_load(int dir, const struct uuid *id, void *header);
 
 #endif

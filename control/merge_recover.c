@@ -2,8 +2,8 @@
  * Copyright The Sluice authors
  *
  * After a crash: what is whole in each lane, how much it is, and a merge that is prepared to make a
- * capture of it. Reads lanes and writes the plan, nothing else, so that it may be killed and called
- * again at will. Bulk worker, or main before the loop.
+ * capture of it. Reads lanes, mends their headers and writes the plan, nothing else, so that it may be
+ * killed and called again at will. Bulk worker, or main before the loop.
  *
  * Behind a hole nothing is searched for: a payload may hold pcapng, or whatever somebody put there. Where
  * a packet begins is known from the index, or not at all.
@@ -65,8 +65,10 @@ struct recover {
 	struct store_books books;
 	struct index_entry *entries;
 	size_t n_entries;
-	uint64_t framed;   /* packets known to have been framed, all lanes */
-	uint64_t alive_ns; /* when a lane's file was changed last */
+	uint8_t header[INDEX_HEADER_MAX]; /* that each lane began with */
+	size_t header_len;                /* 0: it is not known */
+	uint64_t framed;                  /* packets known to have been framed, all lanes */
+	uint64_t alive_ns;                /* when a lane's file was changed last */
 	uint32_t n_interfaces;
 	bool header_found;
 	bool trailer_found;
@@ -155,7 +157,33 @@ static int recover_read(struct recover *recover, const struct uuid *id)
 	if (store_state_read(recover->dir, id, &recover->state) != 0)
 		recover->state.n_lanes = 0;
 	store_books_read(recover->dir, id, &recover->books);
+	recover->header_len = index_header_load(recover->dir, id, recover->header);
 	return index_load(recover->dir, id, &recover->entries, &recover->n_entries);
+}
+
+/* A lane that does not begin as it was made gets its header again: what is behind it can be rescued then. */
+static int header_mend(struct recover *recover, unsigned lane, int fd, uint64_t len)
+{
+	uint8_t found[INDEX_HEADER_MAX];
+	char name[STORE_NAME_SIZE];
+	int to, rc;
+
+	if (recover->header_len == 0 || len < recover->header_len)
+		return 0;
+	rc = file_read_at(fd, found, recover->header_len, 0);
+	if (rc == 0 && memcmp(found, recover->header, recover->header_len) == 0)
+		return 0;
+	store_lane_name(lane, name);
+	to = openat(recover->dir, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (to < 0)
+		return -errno;
+	rc = file_write_at(to, recover->header, recover->header_len, 0);
+	if (rc == 0 && fdatasync(to) != 0)
+		rc = -errno;
+	close(to);
+	if (rc == 0)
+		log_warning("recovery: the header of lane %u was lost, and written anew", lane);
+	return rc;
 }
 
 static int recover_lanes(struct recover *recover, struct err *err)
@@ -171,6 +199,8 @@ static int recover_lanes(struct recover *recover, struct err *err)
 		if (fd < 0)
 			return fd;
 		rc = lane_quiet(fd);
+		if (rc == 0)
+			rc = header_mend(recover, plan->n_lanes, fd, len);
 		if (rc == 0)
 			rc = lane_recover(recover, plan->n_lanes, fd, len);
 		close(fd);

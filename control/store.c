@@ -868,7 +868,7 @@ static int capture_build(struct store_capture *capture, const char *name, uint64
 	if (rc == 0)
 		rc = file_slots_make(capture->dir, STATE);
 	if (rc == 0)
-		rc = index_make(&capture->index, capture->dir, &capture->id);
+		rc = index_make(&capture->index, capture->dir, &capture->id, header, header_len);
 	for (unsigned i = 0; i < capture->n_lanes && rc == 0; i++) {
 		store_lane_name(i, lane_name);
 		rc = lane_make(&capture->lanes[i], capture->dir, lane_name, expect_bytes, header,

@@ -968,10 +968,55 @@ static void lost_durable_bytes_are_told(void **state)
 	recover_and_check(before - header_len);
 }
 
+/* With the index goes the copy of the header. */
+static void index_remove(void)
+{
+	assert_int_equal(unlinkat(capture.dir, INDEX_NAME, 0), 0);
+}
+
+static void a_lost_header_is_written_anew(void **state)
+{
+	static const uint8_t zeros[1024];
+
+	lanes_make(3, 50000, 100, 0);
+	lanes_save(NULL);
+	store_release(&capture);
+	lane_damage(0, zeros, header_len, 0);
+	lane_damage(1, "xxxx", 4, header_len - 8);
+	recover_and_check(0);
+}
+
+/* The first page of the only lane, packets too: they are told as a gap. */
+static void behind_a_lost_first_page_it_goes_on(void **state)
+{
+	static const uint8_t zeros[4096];
+	struct merge_recovery got;
+	struct index_entry from, to;
+	uint64_t size;
+	struct err err;
+
+	lanes_make(1, 3 * MIB, 1500, 0);
+	lanes_save(NULL);
+	lane_index(0, &id);
+	hole_make(0, 0, 4096, &from, &to);
+	lane_damage(0, zeros, 4096, 0);
+	store_release(&capture);
+	assert_int_equal(merge_recover(&id, &got, &err), 0);
+	assert_int_equal(got.n_gaps, 1);
+	assert_int_equal(got.gap_packets, to.packets);
+	assert_int_equal(got.packets, lanes[0].packets - to.packets);
+	books_hold(&got);
+	assert_int_equal(merge_run(&id, NULL, &size), 0);
+	assert_int_equal(got.size_bytes, size);
+	readers_agree(got.packets);
+	assert_int_equal(store_delete(&id), 0);
+}
+
 static void the_first_good_header_is_taken(void **state)
 {
 	lanes_make(3, 50000, 100, 0);
 	lanes_save(NULL);
+	index_remove();
 	store_release(&capture);
 	lane_damage(0, "xxxx", 4, 0);
 	lanes[0].len = header_len; /* all of it is lost; lane 1 has the header, too */
@@ -985,12 +1030,13 @@ static void no_header_at_all_is_refused(void **state)
 
 	lanes_make(2, 50000, 100, 0);
 	lanes_save(NULL);
+	index_remove();
 	store_release(&capture);
 	lane_damage(0, "xxxx", 4, 0);
 	lane_damage(1, "xxxx", 4, 0);
 	assert_int_equal(merge_recover(&id, &got, &err), -EBADMSG);
 	assert_int_equal(err.code, EBADMSG);
-	assert_int_equal(files_in(true), 5);
+	assert_int_equal(files_in(true), 4);
 }
 
 static bool do_finish(void)
@@ -1115,6 +1161,8 @@ int main(int argc, char **argv)
 		TEST(another_captures_index_is_not_believed),
 		TEST(torn_packets_at_an_entry_are_passed),
 		TEST(lost_durable_bytes_are_told),
+		TEST(a_lost_header_is_written_anew),
+		TEST(behind_a_lost_first_page_it_goes_on),
 		TEST(the_first_good_header_is_taken),
 		TEST(no_header_at_all_is_refused),
 		TEST(a_killed_close_is_finished),
