@@ -459,6 +459,11 @@ static void suspect_note(struct capture *capture)
 	log_error("capture %s cannot be made durable: %s", text, strerror(-capture->suspect));
 }
 
+static bool is_damage(int rc)
+{
+	return rc == -ESTALE || rc == -ENODATA;
+}
+
 static void tend_run(struct job *job)
 {
 	struct capture *capture = (struct capture *)((char *)job - offsetof(struct capture, tend));
@@ -468,9 +473,9 @@ static void tend_run(struct job *job)
 	for (unsigned i = 0; i < capture->n_lanes; i++) {
 		int rc = store_lane_check(&capture->store.lanes[i]);
 
-		if (rc != 0)
+		if (is_damage(rc))
 			capture->damage = rc;
-		else
+		if (rc == 0)
 			rc = lane_extend(capture, i);
 		if (rc != 0)
 			capture->extend_rc = rc;
@@ -630,7 +635,7 @@ static void finish_run(struct job *job)
 	}
 	rc = store_finish(&capture->store, bytes, packets, capture->trailer, capture->trailer_len,
 		capture->record, &capture->suspect_rc, &capture->size_bytes);
-	if (rc == -ESTALE || rc == -ENODATA)
+	if (is_damage(rc))
 		capture->damage = rc;
 	if (rc == 1) {
 		int prepared = merge_prepare(&capture->id, capture->trailer, capture->trailer_len);
