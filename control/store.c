@@ -35,6 +35,7 @@
 #define STEP_MAX     (256ULL << 20)
 #define STEP_LAST    (64ULL << 10) /* below this a disk is full */
 #define REMOVE_TRIES 3
+#define FILES_EACH   4 /* of a capture beside its lanes, the directory among them */
 #define RECORD_MAX   (1U << 20)
 #define COPY_MAX     (64ULL << 20) /* a capture up to here is copied off its spare */
 #define COPY         "copy.pcapng"
@@ -58,6 +59,7 @@ static int root_dirs(const char *root, struct err *err);
 static void trash_empty(void);
 static void dir_name(const struct uuid *id, bool open, char name[DIR_NAME_MAX]);
 static bool dir_name_parse(const char *name, struct uuid *id, bool *open);
+static bool inodes_gone(unsigned n_lanes);
 static int dir_sync(int dir);
 static int dir_each(
 	int parent, const char *name, int (*fn)(int dir, const char *name, void *arg), void *arg);
@@ -134,7 +136,9 @@ int store_create(struct store_capture *capture, const struct uuid *id, unsigned 
 	store_release(capture);
 	tree_remove(store.trash, name);
 	return err_set(err, -rc, "output", "cannot make the capture's files in %s: %s", store.path,
-		strerror(-rc));
+		rc == -ENOSPC && inodes_gone(n_lanes)
+			? "its file system has no inode left for another file"
+			: strerror(-rc));
 }
 
 void store_release(struct store_capture *capture)
@@ -273,6 +277,19 @@ void store_books_read(int dir, const struct uuid *id, struct store_books *books)
 		*books = note;
 }
 
+/* The last record. The index is of no use any more, and what it takes may be what is missing. */
+static int record_close(struct store_capture *capture, const char *record)
+{
+	int rc = file_replace(capture->dir, RECORD, record, strlen(record));
+
+	if (rc != -ENOSPC)
+		return rc;
+	index_close(&capture->index);
+	if (unlinkat(capture->dir, INDEX_NAME, 0) != 0)
+		return rc;
+	return file_replace(capture->dir, RECORD, record, strlen(record));
+}
+
 static int finish_one(struct store_capture *capture, unsigned lane, uint64_t len_bytes,
 	const void *trailer, uint64_t trailer_len, const char *record, int *suspect_rc,
 	uint64_t *size_bytes)
@@ -291,7 +308,7 @@ static int finish_one(struct store_capture *capture, unsigned lane, uint64_t len
 		rc = lane_seal(capture->dir, name, len_bytes, trailer, trailer_len, suspect_rc);
 	}
 	if (rc == 0 && record != NULL)
-		rc = file_replace(capture->dir, RECORD, record, strlen(record));
+		rc = record_close(capture, record);
 	if (rc == 0)
 		rc = store_publish(&capture->id, capture->dir, name, size_bytes);
 	return rc;
@@ -317,7 +334,7 @@ static int finish_several(struct store_capture *capture, const uint64_t *lane_by
 		rc = lane_cut(capture->dir, name, lane_bytes[i], suspect_rc);
 	}
 	if (rc == 0 && record != NULL)
-		rc = file_replace(capture->dir, RECORD, record, strlen(record));
+		rc = record_close(capture, record);
 	return rc != 0 ? rc : 1;
 }
 
@@ -759,6 +776,15 @@ static bool dir_name_parse(const char *name, struct uuid *id, bool *open)
 	if (*open)
 		len = UUID_TEXT_SIZE - 1;
 	return len == UUID_TEXT_SIZE - 1 && uuid_parse(name, len, id);
+}
+
+/* Files, not bytes, are what is short for another capture. */
+static bool inodes_gone(unsigned n_lanes)
+{
+	struct statvfs fs;
+
+	return fstatvfs(store.root, &fs) == 0 && fs.f_files != 0 &&
+	       fs.f_favail < n_lanes + FILES_EACH;
 }
 
 static int dir_sync(int dir)

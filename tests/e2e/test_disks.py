@@ -197,6 +197,28 @@ def test_stop_of_the_daemon_during_a_hang(sluiced, dir, disk):
     assert (capture["state"], capture["reason"]) == ("complete", "shutdown")
 
 
+def test_a_slow_disk(sluiced, dir, disk):
+    """It takes less than comes: what finds no memory is counted where it is missing, all else is kept."""
+    place = disk(disks.FaultyDisk, 512 * MB)
+    daemon = sluiced(two_ports(dir), root=place.path / "root", engine={"block_memory": "16M"})
+    daemon.allow("does not answer")
+    beside = Beside(daemon)
+    id = daemon.api.create(ports=["tap0"])["id"]
+    daemon.api.wait_offered(id, 2000)
+    with place.failing(delay=0.25):
+        daemon.api.wait(id, "loss", lambda c: c["ledger"]["dropped"]["no_block"] > 2000)
+        begin = daemon.api.capture(id)["ledger"]["written"]
+        daemon.api.wait(id, "it writes on", lambda c: c["ledger"]["written"] > begin)
+    written = daemon.api.capture(id)["ledger"]["written"]
+    daemon.api.wait(id, "goes on", lambda c: c["ledger"]["written"] > written + 20_000)
+    daemon.api.stop(id)
+    capture, file = whole(daemon, id)
+    assert (capture["state"], capture["reason"]) == ("complete", "stopped")
+    assert {k for k, v in capture["ledger"]["dropped"].items() if v} == {"no_block"}
+    assert sum(file.dropcount) > 2000, "gaps are told where they are"
+    beside.check()
+
+
 # A disk that is full
 
 
@@ -223,6 +245,57 @@ def test_full_and_stop(sluiced, dir, disk, kind):
     until("the file is closed", lambda: daemon.api.capture(id)["size_bytes"] > 0, 15)
     capture, _ = whole(daemon, id)
     assert {k for k, v in capture["ledger"]["dropped"].items() if v} <= {"no_space"}
+    beside.check()
+
+
+def test_full_to_the_byte(sluiced, dir, disk):
+    """Where the last piece that can be allocated ends, and just before and behind it."""
+    place = disk(disks.HonestDisk, 96 * MB)
+    daemon = sluiced(two_ports(dir), root=place.path / "root", storage={"quota": "95%"})
+    daemon.allow("space|disk|quota|storage")
+    for leave in (60 << 10, 64 << 10, 68 << 10):
+        id = daemon.api.create(ports=["tap0"])["id"]
+        daemon.api.wait_offered(id, 200)
+        place.fill(leave)
+        capture = daemon.api.wait_closed(id)
+        assert (capture["state"], capture["reason"]) == ("failed", "disk_full"), leave
+        place.release()
+        until("the file is closed", lambda: daemon.api.capture(id)["size_bytes"] > 0, 15)
+        capture, _ = whole(daemon, id, first=None)
+        assert {k for k, v in capture["ledger"]["dropped"].items() if v} <= {"no_space"}
+        daemon.api.delete(id)
+
+
+def test_no_inode_left(sluiced, dir, disk):
+    """Space there is, but no more files: a create says so and harms nobody; who runs can be closed."""
+    place = disk(disks.HonestDisk, 256 * MB, "-b", "4096", "-N", "64")
+    daemon = sluiced(
+        two_ports(dir, rate=500), root=place.path / "root", storage={"quota": "95%"}
+    )
+    beside, ids, answer = Beside(daemon), [], None
+    for _ in range(64):
+        answer = daemon.api.request("POST", "/api/v1/captures", {"ports": ["tap0"]})
+        if answer.status != 201:
+            break
+        ids.append(answer.json()["id"])
+    assert answer.status == 507 and "no inode left" in answer.body.decode(), answer
+    assert len(ids) > 2 and {c["id"] for c in daemon.api.captures()["captures"]} == {beside.id, *ids}
+    assert not list((daemon.root / "trash").iterdir()), "a refused capture leaves nothing"
+    # What little is left goes, too.
+    for n in range(64):
+        try:
+            (place.path / f"taken{n}").touch()
+        except OSError:
+            break
+    assert os.statvfs(place.path).f_favail == 0
+    for id in ids:
+        daemon.api.wait_offered(id, 500)
+        daemon.api.stop(id)
+        capture, file = daemon.settled(id, readers=id in ids[:2])
+        assert capture["state"] == "complete" and not capture["events"], capture
+        assert not any(capture["ledger"]["dropped"].values()) and len(file) >= 500
+    id = daemon.api.create(ports=["tap0"], limits={"packets": 10})["id"]
+    daemon.settled(id)
     beside.check()
 
 
@@ -342,6 +415,49 @@ def test_read_only(sluiced, dir, disk):
     used = daemon.api.status()["storage"]["used_bytes"]
     assert used >= 5 * MB, "what could not be closed is counted"
     beside.check()
+
+
+# Files that end where something else does
+
+ENDS = tuple(at + off for at in (4096, 64 << 10, 1 * MB) for off in (-4, 0, 4))
+
+
+def frames_for(port, payload, extra):
+    """Frames to port whose packet blocks, each extra bytes longer than its frame, are payload bytes."""
+    sizes = []
+    while payload > 0:
+        size = min(8000, payload - extra)
+        if 0 < payload - extra - size < 128:
+            size -= 128
+        sizes.append(size)
+        payload -= extra + size
+    return [frames.numbered(port, n, size, dport=port) for n, size in enumerate(sizes)]
+
+
+def test_ends_at_boundaries(sluiced, dir):
+    """The last packet, or the file, ends with a page, a block, what was allocated, and 4 bytes beside."""
+    path = frames.write_pcap(dir / "one.pcap", [frames.numbered(1, 0, 100, dport=30000)])
+    probe = sluiced({"tap0": replay(path, infinite=True, rate=5000, mtu=9200)})
+    id = probe.api.create(filter="udp dst port 30000", limits={"packets": 1})["id"]
+    _, file = probe.settled(id)
+    head = file.where[0] - 28
+    extra = int.from_bytes(file.data[head + 4 : head + 8], "little") - 100
+    tail = file.size - head - extra - 100
+    cases = [(end, behind) for end in ENDS for behind in (0, tail)]
+    sent = {
+        30_000 + n: frames_for(30_000 + n, end - head - behind, extra)
+        for n, (end, behind) in enumerate(cases)
+    }
+    path = frames.write_pcap(dir / "all.pcap", [f for some in sent.values() for f in some])
+    daemon = sluiced({"tap0": replay(path, infinite=True, rate=5000, mtu=9200)})
+    ids = [
+        daemon.api.create(filter=f"udp dst port {port}", limits={"packets": len(some)})["id"]
+        for port, some in sent.items()
+    ]
+    for id, some, (end, behind) in zip(ids, sent.values(), cases):
+        capture, file = daemon.settled(id, readers=(end, behind) == (64 << 10, tail))
+        assert file.size == end - behind + tail, (end, behind)
+        assert sorted(file.frames()) == sorted(some) and capture["reason"] == "packet_limit"
 
 
 # Others who meddle
