@@ -21,6 +21,7 @@
 
 #include "config/log.h"
 #include "control/store.h"
+#include "engine/fault.h"
 
 #define PAGE         4096ULL
 #define HOLES_MAX    (1ULL << 20) /* a file with more is not worth keeping */
@@ -272,7 +273,8 @@ static bool file_alone(int fd)
 
 static int file_zero(int fd, uint64_t size_bytes)
 {
-	if (fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, (off_t)size_bytes) != 0 || fsync(fd) != 0) {
+	if (fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, (off_t)size_bytes) != 0 ||
+		fault_fails(FAULT_spare_zeroed) || fsync(fd) != 0) {
 		log_warning("cannot keep a removed file's space as a spare: %s", strerror(errno));
 		return -errno;
 	}
