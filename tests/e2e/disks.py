@@ -25,6 +25,7 @@ import time
 
 import harness
 from harness import run, until
+from powercut import is_free
 
 PLUGIN = pathlib.Path(__file__).resolve().parent / "faulty_disk.py"
 FS_IOC_FIEMAP = 0xC020660B
@@ -78,6 +79,7 @@ class Disk:
     def mount_anew(self, options="noatime"):
         """What ext4 gave up, as after the repair that an administrator makes; nobody may use it."""
         self._umount()
+        until("nobody else has it mounted", lambda: is_free(self.device), 60)
         done = run("e2fsck", "-f", "-p", self.device, check=False)
         assert done.returncode in (0, 1), done.stdout + done.stderr
         run("mount", "-t", "ext4", "-o", options, self.device, self.path)

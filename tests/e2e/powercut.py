@@ -2,6 +2,7 @@
 # Copyright The Sluice authors
 """An ext4 file system whose power can be cut: nbdkit (powercut_plugin.py) -> nbdfuse -> loop -> ext4."""
 import contextlib
+import errno
 import os
 import pathlib
 import shutil
@@ -22,6 +23,17 @@ def able():
         if shutil.which(program) is None:
             return f"needs {program}"
     return None if os.path.exists("/dev/fuse") else "needs /dev/fuse"
+
+
+def is_free(device):
+    """Not mounted anywhere: who makes a mount namespace meanwhile has all mounts in it, too."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_EXCL))
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 class PowerCut:
@@ -102,6 +114,7 @@ class PowerCut:
             lambda: run("umount", self.place, check=False).returncode == 0,
         )
         self.mounted = False
+        until("nobody else has it mounted", lambda: is_free(self.loop), 60)
         self._detach()
 
     def _tell(self, text):
