@@ -145,11 +145,10 @@ void capture_free(struct capture *capture)
 	free(capture);
 }
 
-void capture_bounds(struct capture *capture, uint64_t rate_max_pps, uint64_t every_ns)
+void capture_bounds(struct capture *capture, uint64_t rate_max_pps)
 {
 	capture->books.noted_ns = clock_wall_ns();
 	capture->books.rate_max_pps = rate_max_pps;
-	capture->books.every_ns = every_ns;
 }
 
 void capture_create(struct capture *capture, char *record, capture_done *done, void *arg)

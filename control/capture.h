@@ -30,8 +30,8 @@ void capture_free(struct capture *capture);
  * malloc'ed text and becomes the capture's. */
 void capture_create(struct capture *capture, char *record, capture_done *done, void *arg);
 /* Before create: what bounds the packets that a crash may leave unaccounted. No more than rate_max_pps
- * are accepted a second (0: nobody knows), and at least every every_ns it is noted how many were. */
-void capture_bounds(struct capture *capture, uint64_t rate_max_pps, uint64_t every_ns);
+ * are accepted a second (0: nobody knows). */
+void capture_bounds(struct capture *capture, uint64_t rate_max_pps);
 /* Before create: on a full disk the tap, which waits, too, loses packets until there is space. */
 void capture_wait(struct capture *capture);
 /* While it is being made: nobody is told any more, what was made is removed, and it frees itself. */

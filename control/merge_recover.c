@@ -13,7 +13,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "config/log.h"
@@ -68,7 +68,6 @@ struct recover {
 	uint8_t header[INDEX_HEADER_MAX]; /* that each lane began with */
 	size_t header_len;                /* 0: it is not known */
 	uint64_t framed;                  /* packets known to have been framed, all lanes */
-	uint64_t alive_ns;                /* when a lane's file was changed last */
 	uint32_t n_interfaces;
 	bool header_found;
 	bool trailer_found;
@@ -460,10 +459,9 @@ static void lane_check(
 }
 
 /* What is known of the lane before it is read. */
-static void lane_begin(struct recover *recover, unsigned number, int fd)
+static void lane_begin(struct recover *recover, unsigned number)
 {
 	struct lane *lane = &recover->lane;
-	struct stat st;
 
 	memset(lane, 0, sizeof(*lane));
 	lane->number = number;
@@ -475,13 +473,6 @@ static void lane_begin(struct recover *recover, unsigned number, int fd)
 	lane->begin = lane->end = lane->next;
 	while (lane->end < recover->entries + recover->n_entries && lane->end->lane == number)
 		lane->end++;
-	if (fstat(fd, &st) == 0) {
-		uint64_t changed_ns =
-			(uint64_t)st.st_mtim.tv_sec * CLOCK_NS_PER_S + (uint64_t)st.st_mtim.tv_nsec;
-
-		if (changed_ns > recover->alive_ns)
-			recover->alive_ns = changed_ns;
-	}
 }
 
 /* Packets that were on their way to the disk, be they there or not. */
@@ -505,7 +496,7 @@ static int lane_recover(struct recover *recover, unsigned lane, int fd, uint64_t
 	bool header;
 	int rc;
 
-	lane_begin(recover, lane, fd);
+	lane_begin(recover, lane);
 	rc = scan_open(&scan, fd, 0, len, WINDOW_SIZE);
 	if (rc != 0)
 		return rc;
@@ -527,20 +518,31 @@ static int lane_recover(struct recover *recover, unsigned lane, int fd, uint64_t
 	return rc < 0 ? rc : 0;
 }
 
-/* The most that may have been accepted after the books were noted; LEDGER_UNBOUNDED: nobody knows. */
+static uint64_t boot_age_ns(void)
+{
+	struct timespec age;
+
+	clock_gettime(CLOCK_BOOTTIME, &age);
+	return (uint64_t)age.tv_sec * CLOCK_NS_PER_S + (uint64_t)age.tv_nsec;
+}
+
+/*
+ * The most that may have been accepted after the books were noted; LEDGER_UNBOUNDED: nobody knows. A disk that
+ * hangs takes no notes, however long that is: what is sure is that who noted was gone by now, and when this
+ * machine was started.
+ */
 static uint64_t later_max(const struct recover *recover)
 {
 	const struct store_books *books = &recover->books;
 	const uint64_t now_ns = clock_wall_ns();
-	uint64_t gone_ns = books->every_ns;
+	const uint64_t boot_ns = now_ns - boot_age_ns();
+	const uint64_t gone_ns = boot_ns > books->noted_ns ? boot_ns : now_ns;
 
-	if (books->noted_ns == 0 || books->rate_max_pps == 0)
+	if (books->noted_ns == 0 || books->rate_max_pps == 0 || gone_ns < books->noted_ns)
 		return LEDGER_UNBOUNDED;
-	if (recover->alive_ns > books->noted_ns)
-		gone_ns += recover->alive_ns - books->noted_ns;
-	if (now_ns > books->noted_ns && now_ns - books->noted_ns < gone_ns)
-		gone_ns = now_ns - books->noted_ns;
-	return (uint64_t)((double)gone_ns * (double)books->rate_max_pps / CLOCK_NS_PER_S) + 1;
+	return (uint64_t)((double)(gone_ns - books->noted_ns) * (double)books->rate_max_pps /
+			  CLOCK_NS_PER_S) +
+	       1;
 }
 
 /* Losses that were counted and stand in no packet: behind the last one of their interface. */

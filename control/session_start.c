@@ -295,8 +295,7 @@ static void start_tap(struct session *session)
 		start_fail(session, &err);
 		return;
 	}
-	capture_bounds(run->capture, rate_max_pps(session),
-		sessions.config->storage.durable_every_ms * 1000000ULL);
+	capture_bounds(run->capture, rate_max_pps(session));
 	if (sessions.config->storage.on_full == CONFIG_ON_FULL_WAIT)
 		capture_wait(run->capture);
 	run->files_event = event_new(sessions.base, -1, 0, files_late, session);

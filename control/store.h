@@ -107,7 +107,7 @@ struct store_books {
 	uint64_t dropped[STORE_DROPS_MAX];
 	uint64_t if_dropped[CONFIG_PORTS_MAX]; /* by interface */
 	uint64_t rate_max_pps; /* no more can be accepted a second; 0: nobody knows */
-	uint64_t every_ns;     /* at least so often it is noted */
+	uint64_t unused;
 };
 _Static_assert(sizeof(struct store_books) <= INDEX_NOTE_MAX, "fits a note");
 
