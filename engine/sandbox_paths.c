@@ -53,6 +53,7 @@ static bool ruleset_enter(struct ruleset *rules);
 static int version(void);
 static void mounts_allow(const struct ruleset *rules);
 static void device_allow(const struct ruleset *rules, const char *device);
+static void faults_allow(const struct ruleset *rules);
 
 bool sandbox_paths_read(const char *const *paths, unsigned n)
 {
@@ -91,6 +92,7 @@ bool sandbox_paths_write(const struct config *config)
 	mounts_allow(&rules);
 	for (unsigned i = 0; i < config->n_ports; i++)
 		device_allow(&rules, config->ports[i].device);
+	faults_allow(&rules);
 	return ruleset_enter(&rules);
 }
 
@@ -131,6 +133,19 @@ static void device_allow(const struct ruleset *rules, const char *device)
 	ruleset_allow(rules, dirname(path),
 		LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
 			LANDLOCK_ACCESS_FS_WRITE_FILE);
+}
+
+/* What happened at fault points is written beside their rules. */
+static void faults_allow(const struct ruleset *rules)
+{
+#ifdef SLUICE_FAULT_POINTS
+	const char *file = getenv("SLUICE_FAULTS");
+	char path[CONFIG_TEXT_MAX];
+
+	snprintf(path, sizeof(path), "%s", file != NULL ? file : "");
+	if (path[0] != '\0')
+		ruleset_allow(rules, dirname(path), KEEPING);
+#endif
 }
 
 static int version(void)
