@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The Sluice authors
 """What an installed Sluice has besides its programs, and the daemon as a service."""
+import json
 import os
 import pathlib
 import re
@@ -27,7 +28,7 @@ def only(tree, pattern):
     return found[0]
 
 
-@pytest.mark.parametrize("page", ["sluice.1", "sluiced.8", "sluice.ini.5"])
+@pytest.mark.parametrize("page", ["sluice.1", "sluiced.8", "sluice.ini.5", "sluice-host.8"])
 def test_a_man_page_reads_well(tree, page):
     path = only(tree, page)
     shown = run("man", "--warnings", "--local-file", path, env={**os.environ, "MANWIDTH": "100"})
@@ -44,6 +45,17 @@ def test_the_manual_has_every_option(tree):
 
 def test_the_installed_configuration_is_good(tree):
     run(only(tree, "sluiced"), "--check", "--config", only(tree, "sluice.ini"))
+
+
+def test_everything_is_below_the_prefix(tree):
+    build = pathlib.Path(SLUICED).parent
+    options = json.loads(run("meson", "introspect", "--buildoptions", build).stdout)
+    prefix = next(option["value"] for option in options if option["name"] == "prefix")
+    files = [f"/{path.relative_to(tree)}" for path in tree.rglob("*") if path.is_file()]
+    assert len(files) > 10 and all(file.startswith(f"{prefix}/") for file in files), files
+    started = re.search(r"^ExecStart=(.+)$", only(tree, "sluiced.service").read_text(), re.M)[1]
+    program, _, config = started.split()
+    assert {program, config} <= set(files)
 
 
 def test_completion_knows_the_commands(tree):
