@@ -104,10 +104,13 @@ class Row {
   }
 }
 
+const CHUNK = 40; // rows made at a time, so that hundreds do not hold up the page
 const RELIST_MS = 10000; // what began and ended between two looks of the status
 
 export function capturesView() {
   const body = h("tbody", {});
+  let made = CHUNK;
+  let frame = 0;
   const rowsShow = keyed(body, (capture) => capture.id, () => new Row());
   const state = h("select", { id: "of-state", onchange: () => update() },
     [["all", "All"], ["running", "Running"], ["finished", "Finished"]].map(([value, name]) => h("option", { value }, name)));
@@ -123,7 +126,12 @@ export function capturesView() {
   const update = () => {
     const asked = words.value.toLowerCase().split(/\s+/).filter(Boolean);
     const shown = sorted().filter((capture) => matches(capture, state.value, asked));
-    rowsShow(shown);
+    rowsShow(shown.slice(0, made));
+    if (shown.length > made) {
+      made += CHUNK;
+      cancelAnimationFrame(frame);
+      frame = requestAnimationFrame(update);
+    }
     more.hidden = store.more === null;
     table.hidden = shown.length === 0;
     nothing.hidden = shown.length > 0 || !store.listed;
@@ -149,6 +157,7 @@ export function capturesView() {
     element,
     close() {
       clearInterval(timer);
+      cancelAnimationFrame(frame);
       stop();
     },
   };

@@ -39,10 +39,10 @@ def main():
     try:
         with harness.Daemon({"tap0": port}) as daemon:
             live = daemon.api.create(name="TLS to the new gateway", filter="tcp port 443", limits={"seconds": 300})
-            view = browser.page(viewport={"width": 1200, "height": 1010})
+            view = browser.page(viewport={"width": 1280, "height": 880})
             view.sign_in(daemon.api.url + "/", daemon.api.token)
             view.goto(f"{daemon.api.url}/#/captures/{live['id']}")
-            time.sleep(45)
+            time.sleep(30)
             view.screenshot(pathlib.Path(sys.argv[1]).resolve())
             daemon.api.stop(live["id"])
     finally:
