@@ -242,7 +242,8 @@ static int plan_apply(struct upload_journal *journal, const struct plan_payload 
 {
 	const uint64_t size = payload->size_bytes, part = payload->part_bytes;
 
-	if (part == 0 || size > S3_SIZE_MAX || (size + part - 1) / part > S3_PARTS_MAX ||
+	if (part == 0 || part > S3_SIZE_MAX || size > S3_SIZE_MAX ||
+		(size + part - 1) / part > S3_PARTS_MAX ||
 		payload->bucket[CONFIG_NAME_MAX - 1] != '\0' ||
 		payload->key[S3_KEY_MAX - 1] != '\0')
 		return -ENODATA;
