@@ -262,7 +262,7 @@ int native_patch_decode(const char *body, size_t len, struct native_patch *patch
 	};
 	int rc;
 
-	*document = body_parse(body, len, err);
+	*document = json_parse(body, len, err);
 	if (*document == NULL)
 		return -EINVAL;
 	rc = json_decode(*document, &patch_shape, &request, err);

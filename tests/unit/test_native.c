@@ -346,6 +346,7 @@ static void patches_take_name_notes_and_limits_only(void **state)
 		{"{\"state\":\"complete\"}", "state"},
 		{"{\"limits\":{\"bytes\":1}}", "limits.bytes"},
 		{"{\"limits\":{\"seconds\":-1}}", "limits.seconds"},
+		{"", ""}, /* nothing asked for */
 	};
 	static const char good[] = "{\"notes\":\"n\"}";
 	static const char limits[] = "{\"limits\":{\"packets\":7,\"seconds\":0.5}}";
