@@ -269,6 +269,7 @@ class Client:
         self.until("it runs", lambda: b'citrix"' in self.ask("GET", running))
         self.ask("DELETE", capture, headers=cookie)
         self.told("POST", capture, 200, self.second)
+        self.second.close()  # idle for a minute it would be closed before it is used again
         self.ask("DELETE", nitro + "/config/login/admin", headers=cookie)
 
     def socket(self):
