@@ -52,6 +52,7 @@ static void ruleset_allow(const struct ruleset *rules, const char *path, uint64_
 static bool ruleset_enter(struct ruleset *rules);
 static int version(void);
 static void mounts_allow(const struct ruleset *rules);
+static void runtime_allow(const struct ruleset *rules);
 static void device_allow(const struct ruleset *rules, const char *device);
 static void faults_allow(const struct ruleset *rules);
 
@@ -90,6 +91,7 @@ bool sandbox_paths_write(const struct config *config)
 	for (unsigned i = 0; i < sizeof(written) / sizeof(written[0]); i++)
 		ruleset_allow(&rules, written[i], WRITING);
 	mounts_allow(&rules);
+	runtime_allow(&rules);
 	for (unsigned i = 0; i < config->n_ports; i++)
 		device_allow(&rules, config->ports[i].device);
 	faults_allow(&rules);
@@ -108,6 +110,18 @@ static void mounts_allow(const struct ruleset *rules)
 		if (strcmp(mount->mnt_type, "hugetlbfs") == 0)
 			ruleset_allow(rules, mount->mnt_dir, KEEPING);
 	endmntent(mounts);
+}
+
+/* DPDK makes a directory for sockets and files that are never made, and complains where it may not: eal.c
+ * removes it (DPDK 22.11, eal_create_runtime_dir()). */
+static void runtime_allow(const struct ruleset *rules)
+{
+	const char *base = getuid() == 0 ? "/var/run" : getenv("XDG_RUNTIME_DIR");
+	char path[CONFIG_TEXT_MAX];
+
+	snprintf(path, sizeof(path), "%s/dpdk", base != NULL ? base : "/tmp");
+	(void)mkdir(path, 0700);
+	ruleset_allow(rules, path, LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_REMOVE_DIR);
 }
 
 /* Registers of a PCI device are files beneath its own directory; a socket of memif is made. */

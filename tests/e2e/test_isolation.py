@@ -134,6 +134,7 @@ def test_only_the_api_listens(sluiced, dir):
     assert [(t, f[1]) for t, f in doors] == [("tcp", expected)], doors
     for place in ("/run/dpdk", "/tmp/dpdk"):
         assert not pathlib.Path(place, f"sluice-{daemon.pid}").exists()
+    assert "EAL" not in daemon.log()
     names = descriptors(pathlib.Path(f"/proc/{daemon.pid}"))
     assert not [n for n in names if n.startswith(("/dev/hugepages", "/mnt/huge"))], names
 
