@@ -732,38 +732,43 @@ LOOKS = [
 ]
 
 
-@pytest.mark.parametrize("look,size", LOOKS)
-def test_looks(daemon, page, shots, look, size):
+def test_looks(daemon, page, shots):
     """Pictures for people; what can be judged by a program: nothing is wider than the window."""
     live = daemon.api.create(name="web and names", filter="tcp or udp port 53", sampling={"mode": "flow", "n": 4},
                              limits={"seconds": 600, "bytes": 10**9}, notes="after the change at switch 7")
-    view = page(viewport=size, colorScheme="dark" if look == "dark" else "light")
+    views = {look: page(viewport=size, colorScheme="dark" if look == "dark" else "light") for look, size in LOOKS}
 
     def shot(name):
-        assert view.js("document.documentElement.scrollWidth - innerWidth") <= 0, name
-        view.screenshot(shots / f"{look}-{name}.png", fullPage=True)
+        for look, view in views.items():
+            assert view.js("document.documentElement.scrollWidth - innerWidth") <= 0, (look, name)
+            view.screenshot(shots / f"{look}-{name}.png", fullPage=True)
 
-    view.goto(daemon.api.url + "/")
-    view.fill("#token", "f" * 64)
-    view.press("Enter")
-    view.seen("#token-error >> text=not the secret")
+    for view in views.values():
+        view.goto(daemon.api.url + "/")
+        view.fill("#token", "f" * 64)
+        view.press("Enter")
+        view.seen("#token-error >> text=not the secret")
     shot("signin")
-    view.sign_in(daemon.api.url + "/", daemon.api.token)
-    view.click("nav >> text=Captures")
-    view.click("text=Start a capture")
-    view.fill("#start-filter", "tcp and prot 443 or udp")
-    view.fill("#start-limits-seconds", "soon")
-    view.seen(".expression mark >> text=prot")
+    for view in views.values():
+        view.sign_in(daemon.api.url + "/", daemon.api.token)
+        view.click("nav >> text=Captures")
+        view.click("text=Start a capture")
+        view.fill("#start-filter", "tcp and prot 443 or udp")
+        view.fill("#start-limits-seconds", "soon")
+        view.seen(".expression mark >> text=prot")
     shot("start")
-    view.press("Escape")
-    view.until("rates are known", "/pps/.test(document.querySelector('tbody')?.textContent)")
+    for view in views.values():
+        view.press("Escape")
+        view.until("rates are known", "/pps/.test(document.querySelector('tbody')?.textContent)")
     shot("captures")
-    view.click("tbody a >> text=web and names")
-    view.seen(".viewport .prow:not([hidden]) >> nth=10")
-    view.click(".viewport .prow:not(.gap):not([hidden]) >> nth=4")
-    view.seen(".detail .hex")
+    for view in views.values():
+        view.click("tbody a >> text=web and names")
+        view.seen(".viewport .prow:not([hidden]) >> nth=10")
+        view.click(".viewport .prow:not(.gap):not([hidden]) >> nth=4")
+        view.seen(".detail .hex")
     shot("capture")
-    view.click("nav >> text=Overview")
-    view.until("there is some history", "import('./console/store.js').then(({ store }) => store.history.time.length >= 3)")
+    for view in views.values():
+        view.click("nav >> text=Overview")
+        view.until("there is some history", "import('./console/store.js').then(({ store }) => store.history.time.length >= 3)")
     shot("overview")
     daemon.api.delete(live["id"])
