@@ -160,7 +160,6 @@ def flow_filter(i):
     return f"src host 10.0.1.{1 + side} and (ip proto 17 or ip6 proto 17)"
 
 
-@pytest.mark.sanitize
 def test_many_flows_are_classified(sluiced, dir):
     """A session for each flow: looked up together, each gets its own packets and no others."""
     made = [flow(n) for n in range(SESSIONS * 40)]

@@ -47,7 +47,6 @@ def no_unclaimed_gap(file, step=1):
     "rate,limits,both",
     [(200_000, (10_000, 1, 9_999), 10_000), ("max", (10_000, 1, 9_999, 200_000), 200_000)],
 )
-@pytest.mark.sanitize
 def test_packets(two_queues, rate, limits, both):
     daemon = two_queues(rate)
     for limit in limits:

@@ -63,7 +63,6 @@ def test_removed_interface_ends_the_capture(sluiced, veth):
     assert daemon.settled(kept)[1].frames() == numbered(10)
 
 
-@pytest.mark.sanitize
 def test_a_stop_catches_what_was_sent_before(sluiced, veth):
     """A frame lies in the kernel's ring for some milliseconds: a stop right behind it waits."""
     wire = veth()

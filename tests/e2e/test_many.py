@@ -89,11 +89,11 @@ def test_256_sessions(sluiced, dir):
     all_sessions(daemon, 256)
 
 
-def test_256_sessions_with_hugepages(sluiced, dir, hugepages):
+def test_64_sessions_with_hugepages(sluiced, dir, hugepages):
     daemon = sluiced(
         {"tap0": replay(source(dir), infinite=True, rate=3000)}, engine={"hugepages": "yes"}
     )
-    all_sessions(daemon, 256)
+    all_sessions(daemon, 64)
 
 
 def test_too_many_lanes_are_refused(sluiced, dir):

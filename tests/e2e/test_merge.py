@@ -87,7 +87,6 @@ def test_converting(sluiced, dir, two_cpus):
     print(f"states seen: {states}")
 
 
-@pytest.mark.sanitize
 def test_partial_on_a_quiet_wire(sluiced, veth, dir):
     """A few packets and then silence: they are in the file within a second, and tshark reads it."""
     wire = veth()

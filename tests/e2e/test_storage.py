@@ -41,8 +41,7 @@ def fill(place, leave):
             size += more
 
 
-@pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
-@pytest.mark.sanitize
+@pytest.mark.parametrize("kind", ["ext4", pytest.param("tmpfs", marks=pytest.mark.sanitize)])
 def test_oldest_goes_first(sluiced, dir, small_disk, kind):
     place = small_disk(kind, 300 * MB)
     daemon = sluiced(
