@@ -58,6 +58,11 @@ json_t *json_parse(const char *text, size_t len, struct err *err)
 
 	if (depth_check(text, len, err) < 0)
 		return NULL;
+	/* Behind a number or a word jansson takes it for the end. */
+	if (len > 0 && memchr(text, '\0', len) != NULL) {
+		err_set(err, EINVAL, NULL, "malformed JSON: holds a NUL byte");
+		return NULL;
+	}
 	starved_take();
 	json = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
 	if (starved_take()) {
