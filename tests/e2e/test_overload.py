@@ -32,7 +32,6 @@ def proven(file, capture, streams):
 
 
 @pytest.mark.parametrize("size", [62, 1514, 9000])
-@pytest.mark.sanitize
 def test_one_queue(sluiced, dir, size):
     daemon = sluiced(
         {"tap0": replay(source(dir, 1, size), infinite=True, mtu=9200)},

@@ -107,7 +107,8 @@ def test_kill_on_a_spare(sluiced, dir):
 
 
 def test_power_cut_while_a_spare_is_made(sluiced, dir, belongings):
-    """Around ZERO_RANGE, its sync and the rename: what is a spare afterwards reads as zero."""
+    """Around ZERO_RANGE, its sync and the rename: what is a spare afterwards reads as zero. Somewhere there: the cut
+    right behind ZERO_RANGE is in tests/fault."""
     if (reason := powercut.able()) is not None:
         pytest.skip(reason)
     disk = belongings.enter_context(powercut.PowerCut(1600 << 20))
@@ -118,7 +119,7 @@ def test_power_cut_while_a_spare_is_made(sluiced, dir, belongings):
         "recover", "Input/output", "[Rr]ead-only", "cannot keep", "cannot remove", "counted anew"
     )
     made = 0
-    for seed in crash.seeds(SEED):
+    for seed in crash.seeds(SEED)[1:]:
         print(f"seed {seed}")
         dice = random.Random(seed)
         id = old_capture(daemon)
@@ -136,4 +137,4 @@ def test_power_cut_while_a_spare_is_made(sluiced, dir, belongings):
         for capture in daemon.api.captures()["captures"]:
             daemon.api.wait_closed(capture["id"])
             daemon.api.delete(capture["id"])
-    print(f"{made} of 2 began on a spare")
+    print("it began on a spare" if made else "there was no spare")
