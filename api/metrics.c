@@ -325,7 +325,7 @@ static void storage_put(FILE *out, const struct control_status *control)
 		"What the storage takes on new space, as measured; 0: not measured.",
 		control->ceiling != NULL ? control->ceiling->fresh_bytes_per_s : 0);
 	value_put(out, "sluice_storage_stalled", "gauge",
-		"1 while the storage does not answer: nothing was done for a second.",
+		"1 while the storage does not answer: nothing was done for 0.7 seconds.",
 		control->storage_stalled_since_ns != 0);
 	value_put(out, "sluice_storage_stalls_total", "counter",
 		"How often the storage did not answer.", control->storage_stalls);
