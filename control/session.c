@@ -434,7 +434,8 @@ void session_tend(void)
 			space_tend(session, sync_every_ns);
 		}
 		next = session->active_next;
-		if (run == NULL && session->unclosed == NULL &&
+		if (run == NULL && session->unclosed == NULL && !session->unmerged &&
+			session->state != SESSION_converting &&
 			(session->replaced || uuid_is_zero(&session->replaces)))
 			table_rest(session);
 	}

@@ -276,10 +276,15 @@ void session_end_again(struct session *session)
 	const uint64_t now_ns = clock_monotonic_ns();
 	char *record;
 
-	if (session->unclosed == NULL || session->closing_again || session->expiring ||
-		session->deleters != NULL || now_ns - session->unclosed_ns < CLOSE_AGAIN_NS)
+	if ((session->unclosed == NULL && !session->unmerged) || session->closing_again ||
+		session->expiring || session->deleters != NULL ||
+		now_ns - session->unclosed_ns < CLOSE_AGAIN_NS)
 		return;
 	session->unclosed_ns = now_ns;
+	if (session->unclosed == NULL) {
+		session_job_merge_again(session);
+		return;
+	}
 	record = record_print(session, SESSION_failed);
 	if (!capture_finish_later(session->unclosed, record, closed_again, session)) {
 		capture_free(session->unclosed);

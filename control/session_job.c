@@ -21,6 +21,7 @@
 #include "control/table.h"
 #include "control/totals.h"
 #include "control/upload.h"
+#include "engine/clock.h"
 
 /* A record, a deletion, a merge: work on a session's directory. */
 struct session_job {
@@ -51,6 +52,7 @@ static void count_done(struct job *job);
 static void count_take(struct session *session, const struct session_job *work);
 static struct session_job *job_make(
 	struct session *session, void (*run)(struct job *job), void (*done)(struct job *job));
+static void merge_again_done(struct job *job);
 static void job_end(struct session_job *work);
 static void job_begin(struct session_job *work, enum worker worker);
 static void nothing_work(struct job *job);
@@ -97,6 +99,7 @@ void session_job_merge(struct session *session, char *record)
 
 	session->queued = true;
 	work->record = record;
+	work->job.work = FAULT_WORK_MERGE;
 	job_post(WORKER_BULK, &work->job);
 }
 
@@ -126,7 +129,10 @@ static void merge_done(struct job *job)
 			strerror(-work->rc));
 		session_message_set(session, "the lanes could not be merged");
 		session->reason = work->rc == -ENOSPC ? END_disk_full : END_io_error;
+		session->left_bytes = session->size_bytes;
 		session->size_bytes = 0;
+		session->unmerged = work->rc != -EBADMSG && work->rc != -ENOENT;
+		session->unclosed_ns = clock_monotonic_ns();
 		state = SESSION_failed;
 	}
 	session_state_set(session, state);
@@ -136,6 +142,36 @@ static void merge_done(struct job *job)
 		session_upload_begin(session);
 	else
 		session_waiters_tell(&session->closed, session, &no_error);
+	job_end(work);
+}
+
+/* What could not be merged for a disk that failed: the disk may work now. */
+void session_job_merge_again(struct session *session)
+{
+	struct session_job *work = job_make(session, merge_work, merge_again_done);
+
+	session->closing_again = true;
+	/* The record is to say what the file will have. */
+	session->size_bytes = session->left_bytes;
+	work->record = record_print(session, SESSION_failed);
+	session->size_bytes = 0;
+	work->job.work = FAULT_WORK_MERGE;
+	job_post(WORKER_BULK, &work->job);
+}
+
+static void merge_again_done(struct job *job)
+{
+	struct session_job *work = (struct session_job *)job;
+	struct session *session = work->session;
+
+	session->closing_again = false;
+	if (work->rc == 0) {
+		session->unmerged = false;
+		session->left_bytes = 0;
+		session->size_bytes = work->size_bytes;
+		session_event_add(session, "the lanes could be merged now");
+		log_info("capture %s could be merged now", session_id_text(session));
+	}
 	job_end(work);
 }
 
@@ -445,6 +481,7 @@ static void expire_done(struct job *job)
 	} else {
 		session->size_bytes = 0;
 		session->left_bytes = 0;
+		session->unmerged = false;
 		capture_free(session->unclosed);
 		session->unclosed = NULL;
 		session_message_set(session, work->why);

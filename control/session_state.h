@@ -116,7 +116,8 @@ struct session {
 	uint64_t size_bytes;
 	uint64_t left_bytes;      /* on the disk, of a file that could not be closed */
 	struct capture *unclosed; /* that file: closing it is tried again */
-	uint64_t unclosed_ns;     /* monotonic: the last try */
+	bool unmerged;            /* its lanes could not become one file: that is tried again */
+	uint64_t unclosed_ns;     /* monotonic: the last try of either */
 	bool closing_again;
 	struct ledger ledger; /* once run is gone; while it runs the tap's counters are the truth */
 	bool queued;          /* converting, and the bulk worker is at something else */
@@ -206,6 +207,7 @@ void session_run_free(struct session_run *run);
 /* session_job.c: merge the lanes (record: malloc'ed, NULL keeps the one that is there), recover what a
  * dead daemon left, write the record, delete a closed session. */
 void session_job_merge(struct session *session, char *record);
+void session_job_merge_again(struct session *session);
 void session_job_recover(struct session *session);
 /* Its record is not to be believed: finish its merge, if there is one, and take the counts of its file. */
 void session_job_count(struct session *session);

@@ -9,8 +9,8 @@
  *
  *	name: when -> what
  *
- *	name   a point or a group of fault.def; WORK/name only within that work: create/, tend/ or close/ (the
- *	       storage worker makes, looks after or closes a capture's files)
+ *	name   a point or a group of fault.def; WORK/name only within that work: create/, tend/, close/ or
+ *	       merge/ (a capture's files are made, looked after, closed, made one)
  *	when   nth=N (call N alone), from=N (it and all after), every=N, probability=P, once, always
  *	what   an errno (ENOSPC), short=N (N bytes; -N: N fewer than asked for), delay=MS, stall (until
  *	       the rule is gone), abort (as kill -9), offset=S and rate=PPM (of a clock)
@@ -38,7 +38,13 @@ enum fault {
 };
 
 /* What a thread is at. */
-enum fault_work { FAULT_WORK_ANY, FAULT_WORK_CREATE, FAULT_WORK_TEND, FAULT_WORK_CLOSE };
+enum fault_work {
+	FAULT_WORK_ANY,
+	FAULT_WORK_CREATE,
+	FAULT_WORK_TEND,
+	FAULT_WORK_CLOSE,
+	FAULT_WORK_MERGE
+};
 
 #ifdef SLUICE_FAULT_POINTS
 #define FAULT_VERSION " with fault points"

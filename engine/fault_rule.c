@@ -32,8 +32,8 @@ static const struct {
 static const struct {
 	const char *prefix;
 	enum fault_work work;
-} works[] = {
-	{"create/", FAULT_WORK_CREATE}, {"tend/", FAULT_WORK_TEND}, {"close/", FAULT_WORK_CLOSE}};
+} works[] = {{"create/", FAULT_WORK_CREATE}, {"tend/", FAULT_WORK_TEND},
+	{"close/", FAULT_WORK_CLOSE}, {"merge/", FAULT_WORK_MERGE}};
 
 /* short=N and the clock's actions stand only where something asks for them. */
 #define POINT(name) (1ULL << FAULT_##name)
@@ -86,7 +86,7 @@ int fault_line_read(const char *line, struct fault_table *table, struct fault_ru
 	if (rule->points == 0)
 		return err_set(err, EINVAL, NULL,
 			"there is no fault point \"%s\"; groups are alloc, disk, io, fd, works "
-			"create/, tend/, close/, and "
+			"create/, tend/, close/, merge/, and "
 			"\"sluiced --help-faults\" lists the points",
 			text);
 	rc = when_read(word_trim(when), rule, err);

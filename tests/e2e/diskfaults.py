@@ -113,7 +113,12 @@ class Round:
             assert capture["state"] == "failed", capture
             self.balance(capture)
             return
-        until("the file is closed", lambda: self.api.capture(id)["size_bytes"] > 0, 30)
+        if not self.closes(id):
+            # Its journal was given up only when somebody wrote to it again.
+            assert self.place.ruined(), "the disk works, and the file is not closed"
+            self.place.start_anew(True)
+            self.tally.remounts += 1
+            assert self.closes(id), "the file is not closed"
         capture = self.api.wait_closed(id)
         path = self.daemon.dir / f"{id}.pcapng"
         self.api.download(id, path)
@@ -132,6 +137,15 @@ class Round:
         crash.readers(path, file, slow=False)
         path.unlink()
         self.tally.packets += len(file)
+
+    def closes(self, id):
+        def closed():
+            capture = self.api.capture(id)
+            return capture["state"] in ("complete", "failed") and capture["size_bytes"] > 0
+
+        with contextlib.suppress(AssertionError):
+            return until("the file is closed", closed, 12)
+        return False
 
     def balance(self, capture, file=None):
         residuals = capcheck.books(capture, file)

@@ -192,3 +192,26 @@ def test_what_fails_once_costs_no_file(faulty, faults, source):
         if "short" not in fault:
             assert any("could not be closed at once" in e["text"] for e in capture["events"]), fault
         faults.clear()
+
+
+def test_a_merge_that_fails_is_tried_again(faulty, faults, source, two_cpus):
+    daemon = faulty(
+        {"tap0": harness.replay(source, source)},
+        engine={"rx_cpus": ",".join(map(str, harness.CPUS[:2]))},
+    )
+    daemon.allow("cannot be merged: Input/output error")
+    id = daemon.api.create(ports=["tap0"])["id"]
+    daemon.api.wait_offered(id, 2 * len(FRAMES))
+    faults.set("merge/pread: always -> EIO")
+    daemon.api.stop(id)
+    capture = daemon.api.wait_closed(id)
+    assert (capture["state"], capture["reason"]) == ("failed", "io_error")
+    assert capture["size_bytes"] == 0 and "could not be merged" in capture["message"]
+    faults.clear()
+    daemon.api.wait(id, "the file is there", lambda c: c["size_bytes"] > 0)
+    capture, file = daemon.settled(id)
+    assert len(file) == 2 * len(FRAMES) and "could be merged now" in capture["events"][-1]["text"]
+    daemon.stop()
+    daemon.start()
+    capture, _ = daemon.settled(id)
+    assert (capture["state"], capture["reason"]) == ("failed", "io_error")
