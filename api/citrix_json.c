@@ -244,7 +244,7 @@ static int choice_read(const json_t *object, const char *name, const struct choi
 		len += snprintf(allowed + len, sizeof(allowed) - len, "%s%s", i > 0 ? ", " : "",
 			choices[i].text);
 	}
-	shown = json_dumps(given, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+	shown = json_print_ascii(given);
 	err_set(err, EINVAL, name, "must be one of: %s, not %.*s", allowed, SHOWN_MAX,
 		shown != NULL ? shown : "this");
 	free(shown);

@@ -100,10 +100,9 @@ static bool refusal_is_shown(void)
 /* Everything beyond printable ASCII leaves as an escape: a line stays a line, and reads as it is. */
 static void line_add(json_t *line)
 {
-	char *text = json_dumps(line, JSON_COMPACT | JSON_ENSURE_ASCII);
+	char *text = json_print_ascii(line);
 
-	if (text != NULL)
-		audit_add(text, strlen(text));
+	audit_add(text, text != NULL ? strlen(text) : 0);
 	free(text);
 	json_decref(line);
 }

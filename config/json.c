@@ -97,9 +97,9 @@ int json_decode(const json_t *object, const struct json_shape *shape, void *out,
 	return 0;
 }
 
-char *json_print(const json_t *json)
+static char *print(const json_t *json, size_t flags)
 {
-	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | flags);
 
 	/* jansson leaves out what found no memory, and says nothing. */
 	if (starved_take()) {
@@ -107,6 +107,16 @@ char *json_print(const json_t *json)
 		return NULL;
 	}
 	return text;
+}
+
+char *json_print(const json_t *json)
+{
+	return print(json, JSON_REAL_PRECISION(15));
+}
+
+char *json_print_ascii(const json_t *json)
+{
+	return print(json, JSON_ENSURE_ASCII);
 }
 
 json_t *json_text(const char *text)
@@ -219,7 +229,7 @@ static int member_decode(const json_t *object, const struct json_field *field,
 static int value_refuse(
 	const json_t *value, const struct json_field *field, struct err *err, const char *expected)
 {
-	char *shown = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+	char *shown = json_print_ascii(value);
 	bool cut = shown != NULL && strlen(shown) > VALUE_SHOWN_MAX;
 
 	err_set(err, EINVAL, field->name, "must be %s, not %.*s%s", expected, VALUE_SHOWN_MAX,

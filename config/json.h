@@ -84,6 +84,8 @@ void json_memory(void *(*get)(size_t size));
 /* Compact text; the caller frees it. NULL without memory, also when a part of json found none while this
  * thread made it. */
 char *json_print(const json_t *json);
+/* The same with escapes for everything beyond ASCII. */
+char *json_print_ascii(const json_t *json);
 
 /* A JSON string of text that may be cut in the middle of a character: what is not UTF-8 becomes
  * '?'. */

@@ -93,6 +93,10 @@ void audit_add(const char *line, size_t len)
 
 	if (audit.sync_event == NULL)
 		return;
+	if (line == NULL) {
+		audit.status.lost++;
+		return;
+	}
 	if (text->len + len + 1 > text->size) {
 		size_t size = text->size > 0 ? 2 * text->size + len : 4096 + len;
 		char *data =

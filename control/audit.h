@@ -25,7 +25,8 @@ int audit_start(const char *root, struct event_base *base, struct err *err);
 /* main, after the workers have ended: all that was added is in the file. */
 void audit_stop(void);
 
-/* Control thread. Without the line feed. Nothing happens before audit_start. */
+/* Control thread. Without the line feed; NULL: there was no memory for a line, which is lost. Nothing happens
+ * before audit_start. */
 void audit_add(const char *line, size_t len);
 
 /* Control thread: the file was moved away; go on in a new one. */

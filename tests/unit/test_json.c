@@ -274,6 +274,44 @@ static void numbers_print_as_short_as_they_are(void **state)
 	}
 }
 
+static unsigned fails_at, n_asked;
+
+static void *memory_with_a_hole(size_t size)
+{
+	return ++n_asked == fails_at ? NULL : malloc(size);
+}
+
+/* Whatever piece found no memory: that document is not printed, and the next one is. */
+static void what_found_no_memory_is_told_once(void **state)
+{
+	json_memory(memory_with_a_hole);
+	for (fails_at = 1;; fails_at++) {
+		json_t *json, *next;
+		char *text, *ascii;
+
+		n_asked = 0;
+		json = json_object();
+		json_object_set_new(json, "one", json_string("two"));
+		text = json_print_ascii(json);
+		next = json_string("\u00fc");
+		ascii = json_print_ascii(next);
+		if (n_asked < fails_at)
+			assert_string_equal(text, "{\"one\":\"two\"}");
+		else if (text != NULL) /* it came later */
+			assert_null(ascii);
+		if (text == NULL)
+			assert_string_equal(ascii, "\"\\u00FC\"");
+		free(text);
+		free(ascii);
+		json_decref(json);
+		json_decref(next);
+		if (n_asked < fails_at)
+			break;
+	}
+	assert_true(fails_at > 5);
+	json_memory(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -286,6 +324,7 @@ int main(void)
 		cmocka_unit_test(depth_ends_at_32),
 		cmocka_unit_test(cut_text_becomes_a_string),
 		cmocka_unit_test(numbers_print_as_short_as_they_are),
+		cmocka_unit_test(what_found_no_memory_is_told_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
