@@ -513,4 +513,7 @@ def test_meddling(sluiced, dir, meddle):
     if meddle is meddle_replace:
         assert (open_dir / "lane0.pcapng").exists(), "what somebody put there is left alone"
     assert daemon.api.request("GET", f"/api/v1/captures/{id}/download").status in (404, 409, 410)
+    daemon.api.delete(id)
+    assert not os.path.lexists(open_dir)
+    assert not list((dir / "elsewhere").iterdir())
     beside.check()
