@@ -222,8 +222,8 @@ static void expire_next(void)
 	quota.expiring = true;
 	quota.reason = choice.reason;
 	quota.expiring_bytes = session_used_bytes(choice.session);
-	quota.usage.free_bytes += quota.expiring_bytes;
 	expire_text(&choice, why, sizeof(why));
+	quota.usage.free_bytes += quota.expiring_bytes;
 	session_expire(choice.session, why, expired, choice.session);
 }
 
