@@ -98,7 +98,7 @@ void quota_tick(void)
 		return;
 	quota.measuring = true;
 	quota.job = (struct job){.run = measure_work, .done = measure_done};
-	job_post(WORKER_STORAGE, &quota.job);
+	job_post(WORKER_REMOVE, &quota.job);
 }
 
 int quota_check(const char *account, struct err *err)
