@@ -401,7 +401,8 @@ static void a_full_disk_takes_closed_captures_first(void **state)
 		expire_finish();
 	assert_int_equal(n_expired, 2); /* 35 + 2 * 10 */
 	for (unsigned i = 0; i < n_expired; i++)
-		assert_string_equal(why[i], "removed by retention: less than 5 % of the disk were free");
+		assert_string_equal(
+			why[i], "removed by retention: less than 5 % of the disk were free");
 	assert_int_equal(n_stopped, 0);
 }
 
