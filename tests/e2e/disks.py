@@ -200,4 +200,11 @@ class FaultyDisk(Disk):
         """What is in force from now on; nothing: it works."""
         new = self.rules_file.with_suffix(".new")
         new.write_text(json.dumps(rules), encoding="ascii")
+        self.rules_file.with_suffix(".failed").unlink(missing_ok=True)
         new.rename(self.rules_file)
+
+    def failed_at(self):
+        """When the first request failed since the rules were made, as time.monotonic(); None: none has."""
+        with contextlib.suppress(OSError, ValueError):
+            return float(self.rules_file.with_suffix(".failed").read_text(encoding="ascii"))
+        return None

@@ -11,6 +11,8 @@ was replaced:
   pause                true: nothing is answered until it is gone
   pool                 bytes: ENOSPC for writes where nothing was written yet, once so much was
   seed                 of the dice for rates
+
+When the first request since then failed stands in rules_file.failed, as time.monotonic().
 """
 import builtins
 import errno
@@ -66,6 +68,15 @@ def _rules():
     return _disk["rules"]
 
 
+def _fail(code, why):
+    failed = _disk["rules_file"] + ".failed"
+    if not os.path.exists(failed):
+        with builtins.open(failed, "w", encoding="ascii") as f:
+            f.write(str(time.monotonic()))
+    nbdkit.set_error(code)
+    raise OSError(code, why)
+
+
 def _judge(kind, offset, count):
     """Wait as long as the rules want it, then fail if they do."""
     while _rules().get("pause"):
@@ -80,9 +91,7 @@ def _judge(kind, offset, count):
     if ranges is not None and not any(offset < end and begin < offset + count for begin, end in ranges):
         return
     if _disk["dice"].random() < rule.get("rate", 1):
-        code = getattr(errno, rule.get("error", "EIO"))
-        nbdkit.set_error(code)
-        raise OSError(code, "as the rules want it")
+        _fail(getattr(errno, rule.get("error", "EIO")), "as the rules want it")
 
 
 def pread(_, buffer, offset, flags):
@@ -97,8 +106,7 @@ def _take(offset, count):
     chunks = set(range(offset // CHUNK, (offset + count - 1) // CHUNK + 1)) - _disk["touched"]
     pool = _rules().get("pool")
     if chunks and pool is not None and (len(_disk["touched"]) + len(chunks)) * CHUNK > pool:
-        nbdkit.set_error(errno.ENOSPC)
-        raise OSError(errno.ENOSPC, "the pool is used up")
+        _fail(errno.ENOSPC, "the pool is used up")
     _disk["touched"] |= chunks
 
 
