@@ -2,13 +2,17 @@
 # Copyright The Sluice authors
 """Files read by Wireshark's engine, started once: tshark takes longer to begin than to read most files.
 
+What is in the frames is left alone, which is most of the work; who wants to know asks tshark.
 https://wiki.wireshark.org/Development/sharkd: a request a line, an answer a line; what it has to say of a file it
 says in words beside them.
 """
 import atexit
 import json
+import os
+import pathlib
 import re
 import subprocess
+import tempfile
 import threading
 
 _IDLE_WORDS = re.compile(r"Hello in child\.|load: filename=|Running as user \"root\"|$")
@@ -16,7 +20,7 @@ _IDLE_WORDS = re.compile(r"Hello in child\.|load: filename=|Running as user \"ro
 
 class Sharkd:
     def __init__(self):
-        self.process, self.serial = None, 0
+        self.process, self.settings, self.serial = None, None, 0
 
     def lengths(self, path, seconds):
         """Original lengths of all packets of the file at path; AssertionError with its words if it has any."""
@@ -36,12 +40,16 @@ class Sharkd:
 
     def _start(self):
         if self.process is None or self.process.poll() is not None:
+            self.stop()
+            self.settings = tempfile.TemporaryDirectory()
+            (pathlib.Path(self.settings.name) / "disabled_protos").write_text("eth\n", "ascii")
             self.process = subprocess.Popen(
                 ["sharkd", "-"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                env={**os.environ, "WIRESHARK_CONFIG_DIR": self.settings.name},
             )
 
     def _ask(self, method, **params):
@@ -72,6 +80,7 @@ class Sharkd:
             self.process.wait()
             self.process.stdin.close()
             self.process.stdout.close()
+            self.settings.cleanup()
         self.process = None
 
 
