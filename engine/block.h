@@ -103,7 +103,8 @@ void block_lane_release(struct block_home *home);
 /*
  * What a lane that asks for a block has already: one that has none may take the very last; one that has
  * some leaves as many as there are lanes; and one that has more than its share, because its disk does
- * not answer say, leaves an eighth to the others.
+ * not answer say, leaves an eighth to the others. Of the eighth who has much gets nothing: the next one
+ * whose disk does not answer leaves some of it, too.
  */
 enum block_claim { BLOCK_FIRST, BLOCK_NEXT, BLOCK_MORE };
 
@@ -112,7 +113,7 @@ enum block_claim { BLOCK_FIRST, BLOCK_NEXT, BLOCK_MORE };
 static inline bool block_share_is_over(const struct block_home *home, uint64_t n_held)
 {
 	return home->n_free <= home->n_blocks / 8 && home->n_lanes > 1 &&
-	       n_held > home->n_blocks / home->n_lanes;
+	       (n_held > home->n_blocks / home->n_lanes || n_held > 2 * home->n_free);
 }
 
 /* Home's lcore. */

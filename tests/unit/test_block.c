@@ -252,6 +252,22 @@ static int eal_start(void **state)
 	return eal_fixture_start();
 }
 
+static void when_blocks_are_few_who_has_many_gets_none(void **state)
+{
+	struct block_home home = {.n_blocks = 256, .n_lanes = 4, .n_free = 33};
+
+	assert_false(block_share_is_over(&home, 223));
+	home.n_free = 32;
+	assert_false(block_share_is_over(&home, 64));
+	assert_true(block_share_is_over(&home, 65)); /* more than its share */
+	home.n_free = 20;
+	assert_false(block_share_is_over(&home, 40));
+	assert_true(block_share_is_over(&home, 41)); /* more than twice what is left */
+	home.n_lanes = 1;
+	home.n_free = 1;
+	assert_false(block_share_is_over(&home, 255));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pool_start, pool_stop)
@@ -262,6 +278,7 @@ int main(void)
 		TEST(the_last_returned_is_the_first_used),
 		TEST(the_last_blocks_are_kept),
 		TEST(scarce_is_less_than_a_quarter),
+		TEST(when_blocks_are_few_who_has_many_gets_none),
 		TEST(blocks_in_a_ring_back_are_free),
 		TEST(a_ring_has_room_for_all_and_their_ends),
 		TEST(two_writers_get_theirs_in_order),
