@@ -113,6 +113,9 @@ class Round:
         found = [self.api.capture(id) for id in self.ids]
         return any(c["reason"] or c["message"] for c in found)
 
+    def lost(self):
+        return any(any(self.api.capture(id)["ledger"]["dropped"].values()) for id in self.ids)
+
     def linger(self, most=1.5):
         time.sleep(self.dice.random() * most)
 
@@ -178,6 +181,8 @@ class Round:
 
 def full(r):
     r.disk.fill(r.dice.choice((0, 4096, 64 << 10, r.dice.randrange(8 * MB))))
+    if r.place.waits:  # who waits goes on in the room that it has
+        until("that is used up", lambda: r.lost() or r.told(), 60, every=0.005)
     r.clocked(r.told)
     r.linger()
     r.disk.release()
@@ -263,6 +268,8 @@ class Place:
 
     def __init__(self, scratch, disk, start, dice):
         self.disk, self.queues = disk, dice.randint(1, 2)
+        durable_every = dice.choice(("200ms", "1s"))
+        self.waits = dice.random() < 0.5
         self.dir, self.serial = scratch, 0
         paths = [
             frames.write_pcap(
@@ -278,8 +285,8 @@ class Place:
             root=disk.path / "root",
             engine={**crash.engine(self.queues), "block_memory": "32M"},
             storage={
-                "durable_every": dice.choice(("200ms", "1s")),
-                "on_full": dice.choice(("stop", "wait")),
+                "durable_every": durable_every,
+                "on_full": "wait" if self.waits else "stop",
                 "when_full": "refuse",
                 "quota": "95%",
             },
