@@ -12,6 +12,7 @@ multiplies every time limit, for sanitizer builds; SLUICE_TEST_DIR is where root
 /var/tmp: a real disk where /tmp may be memory).
 """
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -306,8 +307,11 @@ class Daemon:
 
     def has_uring(self):
         """Whether the kernel says that the daemon has an io_uring."""
-        names = pathlib.Path(f"/proc/{self.pid}/fd").iterdir()
-        return any("io_uring" in os.readlink(name) for name in names)
+        for name in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if "io_uring" in os.readlink(name):
+                    return True
+        return False
 
     def _gone(self):
         """No process of the daemon's session is left (its helper included)."""
