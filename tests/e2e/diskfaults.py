@@ -64,20 +64,8 @@ class Round:
         self.place, self.tally, self.dice = place, tally, dice
         self.daemon, self.disk, self.api = place.daemon, place.disk, place.daemon.api
         specs = [dice.choice(SPECS) for _ in range(dice.randint(1, 3))]
-        self.ids = [self.begin(spec) for spec in specs]
+        self.ids = [self.api.create_with_room(ports=["tap0"], **spec)["id"] for spec in specs]
         self.meddled, self.killed = None, False
-
-    def begin(self, spec):
-        """Once the daemon has seen that there is room again."""
-
-        def begun():
-            try:
-                return self.api.create(ports=["tap0"], **spec)["id"]
-            except harness.Refused as refused:
-                assert refused.answer.status == 507, refused
-                return None
-
-        return until("there is room", begun, every=0.2)
 
     def run(self):
         wanted = self.dice.choice((0, 500, 3000))

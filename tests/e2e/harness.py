@@ -160,6 +160,17 @@ class Api:
     def create(self, **spec):
         return self.ask("POST", "/api/v1/captures", spec, 201)
 
+    def create_with_room(self, **spec):
+        """Once the daemon has seen that there is room again."""
+
+        def made():
+            answer = self.request("POST", "/api/v1/captures", spec)
+            if answer.status not in (201, 507):
+                raise Refused("POST", "/api/v1/captures", answer)
+            return answer.status == 201 and answer.json()
+
+        return until("there is room", made, 5)
+
     def capture(self, id):
         return self.ask("GET", f"/api/v1/captures/{id}")
 

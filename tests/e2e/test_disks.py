@@ -254,7 +254,7 @@ def test_full_to_the_byte(sluiced, dir, disk):
     daemon = sluiced(two_ports(dir), root=place.path / "root", storage={"quota": "95%"})
     daemon.allow("space|disk|quota|storage")
     for leave in (60 << 10, 64 << 10, 68 << 10):
-        id = daemon.api.create(ports=["tap0"])["id"]
+        id = daemon.api.create_with_room(ports=["tap0"])["id"]
         daemon.api.wait_offered(id, 200)
         place.fill(leave)
         capture = daemon.api.wait_closed(id)

@@ -126,7 +126,7 @@ def test_disk_full_is_said_and_counted(sluiced, dir, small_disk, kind):
     lost = {k for k, v in capture["ledger"]["dropped"].items() if v}
     assert lost <= {"no_space", "quota", "no_block"}
     print(f"{kind}: {len(file)} packets, dropped {capture['ledger']['dropped']}")
-    again = daemon.api.create(limits={"packets": 100})["id"]
+    again = daemon.api.create_with_room(limits={"packets": 100})["id"]
     daemon.settled(again)
 
 
@@ -143,7 +143,7 @@ def test_full_disk_at_the_start(sluiced, dir, small_disk):
     assert answer.status == 507, answer
     (place / "ballast").unlink()
     assert not list((daemon.root / "captures").iterdir()), "a refused capture leaves nothing"
-    id = daemon.api.create(limits={"packets": 100})["id"]
+    id = daemon.api.create_with_room(limits={"packets": 100})["id"]
     daemon.settled(id)
 
 
