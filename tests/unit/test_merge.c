@@ -358,8 +358,8 @@ static void killed_anywhere_it_goes_on(void **state)
 	uint8_t *want;
 	size_t len;
 
-	merge_checkpoint_bytes = 2 * MIB;
-	lanes_make(3, 2 * MIB, 1500, 0);
+	merge_checkpoint_bytes = 4 * MIB;
+	lanes_make(3, 4 * MIB, 1500, 0);
 	want = merge_plainly(trailer, trailer_len, &len);
 	for (unsigned at = 1;; at++) {
 		lanes_finish();
@@ -381,7 +381,7 @@ static void killed_anywhere_it_goes_on(void **state)
 	}
 	capture_is(want, len, len);
 	print_message("# %u kills\n", n_kills);
-	assert_true(n_kills > 40);
+	assert_true(n_kills > 50);
 	free(want);
 }
 
