@@ -149,6 +149,22 @@ static void scarce_is_less_than_a_quarter(void **state)
 		block_untake(home, blocks[n]);
 }
 
+static void when_blocks_are_few_who_has_many_gets_none(void **state)
+{
+	struct block_home home = {.n_blocks = 256, .n_lanes = 4, .n_free = 33};
+
+	assert_false(block_share_is_over(&home, 223));
+	home.n_free = 32;
+	assert_false(block_share_is_over(&home, 64));
+	assert_true(block_share_is_over(&home, 65)); /* more than its share */
+	home.n_free = 20;
+	assert_false(block_share_is_over(&home, 40));
+	assert_true(block_share_is_over(&home, 41)); /* more than twice what is left */
+	home.n_lanes = 1;
+	home.n_free = 1;
+	assert_false(block_share_is_over(&home, 255));
+}
+
 static void blocks_in_a_ring_back_are_free(void **state)
 {
 	struct block_home *home = block_home(0);
@@ -250,22 +266,6 @@ static void two_writers_get_theirs_in_order(void **state)
 static int eal_start(void **state)
 {
 	return eal_fixture_start();
-}
-
-static void when_blocks_are_few_who_has_many_gets_none(void **state)
-{
-	struct block_home home = {.n_blocks = 256, .n_lanes = 4, .n_free = 33};
-
-	assert_false(block_share_is_over(&home, 223));
-	home.n_free = 32;
-	assert_false(block_share_is_over(&home, 64));
-	assert_true(block_share_is_over(&home, 65)); /* more than its share */
-	home.n_free = 20;
-	assert_false(block_share_is_over(&home, 40));
-	assert_true(block_share_is_over(&home, 41)); /* more than twice what is left */
-	home.n_lanes = 1;
-	home.n_free = 1;
-	assert_false(block_share_is_over(&home, 255));
 }
 
 int main(void)
