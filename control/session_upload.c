@@ -86,6 +86,7 @@ static void local_remove_work(struct job *job);
 static void local_remove_done(struct job *job);
 static void given_up(struct session *session);
 static void given_up_work(struct job *job);
+static void given_up_done(struct job *job);
 static void remove_job_end(struct remove_job *work);
 static void closed(struct session *session, enum session_state closed_state);
 static const struct config_bucket *bucket_of(const struct session *session);
@@ -360,7 +361,7 @@ static void given_up(struct session *session)
 	snprintf(text, sizeof(text), "upload_failed: %s", session->upload.message);
 	session_message_set(session, text);
 	log_error("capture %s is given up: %s", session_id_text(session), text);
-	work->job = (struct job){.run = given_up_work, .done = local_remove_done};
+	work->job = (struct job){.run = given_up_work, .done = given_up_done};
 	work->session = session;
 	work->id = session->id;
 	snprintf(work->bucket, sizeof(work->bucket), "%s", session->bucket);
@@ -375,6 +376,18 @@ static void given_up_work(struct job *job)
 	struct remove_job *work = (struct remove_job *)job;
 
 	work->rc = upload_debt_add(&work->id, work->bucket, work->key, true, true);
+}
+
+static void given_up_done(struct job *job)
+{
+	struct remove_job *work = (struct remove_job *)job;
+
+	if (work->rc == 0)
+		session_upload_debts_soon();
+	else
+		log_error("what capture %s has begun in bucket %s stays there for up to a day: %s",
+			session_id_text(work->session), work->bucket, strerror(-work->rc));
+	remove_job_end(work);
 }
 
 static void remove_job_end(struct remove_job *work)

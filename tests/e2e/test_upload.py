@@ -215,6 +215,7 @@ def test_given_up(uploading, fake):
     """A bucket that stays away: the capture fails, says why, keeps its file and leaves nothing."""
     daemon = uploading(fake.client(), 12000, give_up="1s")
     daemon.allow(r"is not uploaded yet", r"is given up", r"cannot be listed", r"is still in")
+    harness.until("the start's own look for debts is over", lambda: fake.count("uploads", ok=True))
     fake.rule("part", part=2, times=None, status=503)
     id = capture(daemon, 12000)
     failed, file = daemon.settled(id, readers=False)
