@@ -240,11 +240,14 @@ static bool prefix_is_hopeless(struct text *text, uint32_t n)
 		"and ip",
 		"> 0",
 	};
-	char closers[CLOSERS_MAX];
+	char closers[CLOSERS_MAX], tried[CLOSERS_MAX] = "none";
 
 	for (int style = 0; style < CLOSE_STYLES; style++) {
 		if (!prefix_closers(text, n, style, closers))
 			return false;
+		if (strcmp(closers, tried) == 0)
+			continue;
+		strcpy(tried, closers);
 		for (unsigned i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
 			const char *message = prefix_message(text, n, more[i], closers);
 
