@@ -112,7 +112,16 @@ class Daemon:
         return until(f"capture {capture['id']} is closed", closed, seconds)
 
     def delete(self, capture):
-        self.ask("DELETE", f"/api/v1/captures/{capture['id']}")
+        """Behind a stalled disk a DELETE is answered before its files are gone: until they are."""
+        path = f"/api/v1/captures/{capture['id']}"
+
+        def gone():
+            status, answer = self._request("DELETE", path, None)
+            if status not in (204, 404, 503):
+                raise Trouble(f"DELETE {path}: {status} {answer[:500]!r}")
+            return status != 503
+
+        until(f"capture {capture['id']} is deleted", gone, 60)
 
     def port(self):
         return self.ask("GET", "/api/v1/ports")["ports"][0]
