@@ -2,6 +2,7 @@
 # Copyright The Sluice authors
 """Byte for byte: what was sent is in the file, in order, or in the ledger."""
 import collections
+import filecmp
 import re
 import subprocess
 import time
@@ -15,7 +16,7 @@ from harness import replay, run, until, watch
 
 
 @pytest.mark.parametrize("rate", ["max"])
-def test_replayed_corpus(sluiced, corpus, rate):
+def test_replayed_corpus(sluiced, corpus, dir, rate):
     path, sent = corpus
     daemon = sluiced({"tap0": replay(path, mtu=9200, rate=rate)})
     capture = daemon.api.create()
@@ -29,6 +30,11 @@ def test_replayed_corpus(sluiced, corpus, rate):
         assert lost == 0, "any disk carries this"
     daemon.settle_ports()
     assert daemon.api.counters()["offered"] == len(sent)
+    whole = dir / "whole.pcapng"
+    daemon.api.download(capture["id"], whole)
+    local = daemon.root / "captures" / capture["id"] / "capture.pcapng"
+    assert whole.stat().st_size > harness.MUCH, "no other test downloads as much"
+    assert filecmp.cmp(whole, local, shallow=False)
 
 
 @pytest.mark.sanitize
