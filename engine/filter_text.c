@@ -76,7 +76,15 @@ static bool is_syntax_error(const char *message)
 
 static bool is_about_memory(const char *message)
 {
-	return strstr(message, "memory") != NULL || strcmp(message, "malloc") == 0;
+	/* None of them a word that the expression may have. */
+	static const char *const words[] = {"out of memory", "out of dynamic memory",
+		"memory exhausted", "Cannot allocate memory"};
+
+	for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strstr(message, words[i]) != NULL)
+			return true;
+	}
+	return strcmp(message, "malloc") == 0;
 }
 
 /* One line, printable, without the final stop or newline that some messages have. */

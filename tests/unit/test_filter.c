@@ -168,6 +168,8 @@ static const struct {
 				       "'localhost', character 18"},
 	{"ip6 host www.example.com and port 80", "host names are not resolved; write an address "
 						 "instead of 'www.example.com', character 10"},
+	{"host memory",
+		"host names are not resolved; write an address instead of 'memory', character 6"},
 	{"net loopback",
 		"host names are not resolved; write an address instead of 'loopback', character 5"},
 	{"ether host nosuch",
