@@ -120,8 +120,7 @@ void session_delete(struct session *session, session_done *done, void *arg)
 	if (!session_state_closed(session->state)) {
 		session_stop(session, END_stopped, NULL, NULL);
 		session_waiter_add(&session->closed, delete_closed, waiter);
-		if (session->state == SESSION_uploading)
-			session_upload_cancel(session);
+		session_upload_cancel(session);
 	} else {
 		session_job_delete(session, waiter);
 	}

@@ -79,7 +79,7 @@ struct session_upload {
 	uint64_t verified_ns; /* wall clock */
 	char *message;
 	bool local_gone;
-	bool deleting;           /* and waits for its attempt to end */
+	bool deleting;           /* no attempt begins; it waits for one that runs */
 	struct event *event;     /* the next attempt */
 	struct upload_job *work; /* an attempt */
 };
@@ -214,7 +214,7 @@ void session_job_count(struct session *session);
 void session_job_record(struct session *session, session_done *done, void *arg);
 void session_job_delete(struct session *session, struct session_waiter *waiter);
 
-/* session_upload.c: the file is closed, its upload begins or goes on; a session that uploads is to be
+/* session_upload.c: the file is closed, its upload begins or goes on; a session that is not closed is to be
  * deleted: closed waiters are told once nothing is being sent; what a loaded session still wants; free. */
 void session_upload_begin(struct session *session);
 void session_upload_cancel(struct session *session);

@@ -107,7 +107,10 @@ void session_upload_begin(struct session *session)
 	session->upload.state = UPLOAD_waiting;
 	session->upload.total_bytes = session->size_bytes;
 	session->upload.begun_ns = clock_monotonic_ns();
-	attempt_post(session);
+	if (session->upload.deleting)
+		session_upload_cancel(session);
+	else
+		attempt_post(session);
 }
 
 void session_upload_load(struct session *session)
@@ -130,6 +133,8 @@ void session_upload_cancel(struct session *session)
 	struct session_upload *upload = &session->upload;
 
 	upload->deleting = true;
+	if (session->state != SESSION_uploading)
+		return;
 	if (upload->work != NULL) {
 		__atomic_store_n(&upload->work->upload.canceled, true, __ATOMIC_RELAXED);
 		return;

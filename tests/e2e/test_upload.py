@@ -249,6 +249,17 @@ def test_delete_while_uploading(uploading, fake):
     harness.until("the debt is paid", lambda: not fake.objects and not fake.uploads)
 
 
+def test_delete_before_uploading(uploading, fake):
+    """What is deleted while it runs is not uploaded first."""
+    daemon = uploading(fake.client(), 12000)
+    id = daemon.api.create(output={"type": "s3", "bucket": "store"})["id"]
+    daemon.api.wait_offered(id, 12000)
+    daemon.api.delete(id)
+    assert daemon.api.request("GET", f"/api/v1/captures/{id}").status == 404
+    assert not fake.objects and not fake.uploads
+    assert fake.count("put") == fake.count("create") == 0
+
+
 def in_core(pid, word):
     """Whether a core dump of pid would show word: what is mapped and not marked "dd"."""
     found = []
