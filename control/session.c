@@ -121,6 +121,8 @@ void session_delete(struct session *session, session_done *done, void *arg)
 		session_stop(session, END_stopped, NULL, NULL);
 		session_waiter_add(&session->closed, delete_closed, waiter);
 		session_upload_cancel(session);
+	} else if (session->closing_again) {
+		session_waiter_add(&session->closed, delete_closed, waiter);
 	} else {
 		session_job_delete(session, waiter);
 	}
@@ -225,7 +227,7 @@ void session_info(const struct session *session, struct session_info *info)
 		.created_ns = session->created_ns,
 		.started_ns = session->started_ns,
 		.ended_ns = session->ended_ns,
-		.size_bytes = session->size_bytes,
+		.size_bytes = session->unmerged ? 0 : session->size_bytes,
 		.ledger = session->ledger,
 		.queued = session->queued,
 	};
@@ -269,7 +271,8 @@ unsigned session_parts(const struct session *session, struct session_part *parts
 	if (!session_output_is_file(session->output) || session->upload.local_gone || n_max == 0)
 		return 0;
 	if (session->state == SESSION_complete || session->state == SESSION_uploading ||
-		(session->state == SESSION_failed && session->size_bytes != 0)) {
+		(session->state == SESSION_failed && session->size_bytes != 0 &&
+			!session->unmerged)) {
 		store_path(&session->id, false, -1, parts[0].path, sizeof(parts[0].path));
 		parts[0].size_bytes = session->size_bytes;
 		return 1;

@@ -285,14 +285,14 @@ void session_end_again(struct session *session)
 		session_job_merge_again(session);
 		return;
 	}
-	record = record_print(session, SESSION_failed);
+	record = record_print(session, session_closed_state(session));
 	if (!capture_finish_later(session->unclosed, record, closed_again, session)) {
 		capture_free(session->unclosed);
 		session->unclosed = NULL;
 		return;
 	}
 	session->closing_again = true;
-	session->n_jobs++;
+	session_hold(session);
 }
 
 static void closed_again(void *arg, const struct err *err)
@@ -301,9 +301,12 @@ static void closed_again(void *arg, const struct err *err)
 	struct capture *capture = session->unclosed;
 
 	session->closing_again = false;
-	session->n_jobs--;
-	if (err->code != 0)
+	session->unclosed_ns = clock_monotonic_ns();
+	if (err->code != 0) {
+		session_job_closed(session, SESSION_failed);
+		session_release(session);
 		return;
+	}
 	session->unclosed = NULL;
 	session->left_bytes = 0;
 	session->size_bytes = capture_size_bytes(capture);
@@ -311,9 +314,12 @@ static void closed_again(void *arg, const struct err *err)
 	log_info("capture %s could be closed now", session_id_text(session));
 	if (capture_merges(capture)) {
 		session_state_set(session, SESSION_converting);
-		session_job_merge(session, record_print(session, SESSION_failed));
+		session_job_merge(session, record_print(session, session_closed_state(session)));
+	} else {
+		session_job_closed(session, session_closed_state(session));
 	}
 	capture_free(capture);
+	session_release(session);
 }
 
 void session_end_check(struct session *session)

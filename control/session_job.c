@@ -44,6 +44,8 @@ struct session_job {
 
 static void merge_work(struct job *job);
 static void merge_done(struct job *job);
+static void merge_again_done(struct job *job);
+static void merge_failed(struct session *session, int rc);
 static void recover_work(struct job *job);
 static void recover_done(struct job *job);
 static void recovery_take(struct session *session, const struct session_job *work);
@@ -52,7 +54,6 @@ static void count_done(struct job *job);
 static void count_take(struct session *session, const struct session_job *work);
 static struct session_job *job_make(
 	struct session *session, void (*run)(struct job *job), void (*done)(struct job *job));
-static void merge_again_done(struct job *job);
 static void job_end(struct session_job *work);
 static void job_begin(struct session_job *work, enum worker worker);
 static void nothing_work(struct job *job);
@@ -60,6 +61,7 @@ static void record_work(struct job *job);
 static void record_done(struct job *job);
 static void delete_work(struct job *job);
 static void delete_done(struct job *job);
+static void delete_end(struct session_job *work);
 static void expire_work(struct job *job);
 static void expire_done(struct job *job);
 static char *expired_record(struct session *session, char *why);
@@ -70,7 +72,8 @@ void session_job_record(struct session *session, session_done *done, void *arg)
 {
 	struct session_job *work = job_make(session, record_work, record_done);
 
-	session->record_stale = session->state == SESSION_converting || session->expiring;
+	session->record_stale =
+		session->state == SESSION_converting || session->closing_again || session->expiring;
 	work->record = record_print(session, session->state);
 	work->done = done;
 	work->arg = arg;
@@ -129,12 +132,26 @@ static void merge_done(struct job *job)
 			strerror(-work->rc));
 		session_message_set(session, "the lanes could not be merged");
 		session->reason = work->rc == -ENOSPC ? END_disk_full : END_io_error;
-		session->left_bytes = session->size_bytes;
-		session->size_bytes = 0;
-		session->unmerged = work->rc != -EBADMSG && work->rc != -ENOENT;
-		session->unclosed_ns = clock_monotonic_ns();
+		merge_failed(session, work->rc);
 		state = SESSION_failed;
 	}
+	session_job_closed(session, state);
+	job_end(work);
+}
+
+/* Its record keeps saying what the file will have. */
+static void merge_failed(struct session *session, int rc)
+{
+	session->unmerged = rc != -EBADMSG && rc != -ENOENT;
+	session->unclosed_ns = clock_monotonic_ns();
+	if (session->unmerged)
+		return;
+	session->left_bytes = session->size_bytes;
+	session->size_bytes = 0;
+}
+
+void session_job_closed(struct session *session, enum session_state state)
+{
 	session_state_set(session, state);
 	if (session->record_stale)
 		session_job_record(session, NULL, NULL);
@@ -142,7 +159,6 @@ static void merge_done(struct job *job)
 		session_upload_begin(session);
 	else
 		session_waiters_tell(&session->closed, session, &no_error);
-	job_end(work);
 }
 
 /* What could not be merged for a disk that failed: the disk may work now. */
@@ -151,10 +167,7 @@ void session_job_merge_again(struct session *session)
 	struct session_job *work = job_make(session, merge_work, merge_again_done);
 
 	session->closing_again = true;
-	/* The record is to say what the file will have. */
-	session->size_bytes = session->left_bytes;
-	work->record = record_print(session, SESSION_failed);
-	session->size_bytes = 0;
+	work->record = record_print(session, session_closed_state(session));
 	work->job.work = FAULT_WORK_MERGE;
 	job_post(WORKER_BULK, &work->job);
 }
@@ -167,10 +180,13 @@ static void merge_again_done(struct job *job)
 	session->closing_again = false;
 	if (work->rc == 0) {
 		session->unmerged = false;
-		session->left_bytes = 0;
 		session->size_bytes = work->size_bytes;
 		session_event_add(session, "the lanes could be merged now");
 		log_info("capture %s could be merged now", session_id_text(session));
+		session_job_closed(session, session_closed_state(session));
+	} else if (work->rc != -ECANCELED) {
+		merge_failed(session, work->rc);
+		session_job_closed(session, SESSION_failed);
 	}
 	job_end(work);
 }
@@ -329,7 +345,7 @@ static struct session_job *job_make(
 	work->job = (struct job){.run = run, .done = done};
 	work->session = session;
 	work->id = session->id;
-	session->n_jobs++;
+	session_hold(session);
 	return work;
 }
 
@@ -352,10 +368,22 @@ static void job_end(struct session_job *work)
 {
 	struct session *session = work->session;
 
-	session->n_jobs--;
 	free(work->record);
 	free(work);
-	if (session->orphan && session->n_jobs == 0)
+	session_release(session);
+}
+
+void session_hold(struct session *session)
+{
+	session->n_jobs++;
+}
+
+void session_release(struct session *session)
+{
+	session->n_jobs--;
+	if (session->leaving != NULL && session->n_jobs == 1)
+		delete_end(session->leaving);
+	else if (session->orphan && session->n_jobs == 0)
 		session_free(session);
 }
 
@@ -414,20 +442,29 @@ static void delete_done(struct job *job)
 {
 	struct session_job *work = (struct session_job *)job;
 	struct session *session = work->session;
+
+	if (work->rc == -ENOENT)
+		work->rc = 0;
+	/* Where another job still points at the session, it goes when that is over. */
+	if (work->rc == 0 && session->n_jobs > 1)
+		session->leaving = work;
+	else
+		delete_end(work);
+}
+
+static void delete_end(struct session_job *work)
+{
+	struct session *session = work->session;
 	struct session_waiter *waiter = session->deleters;
 	struct err err = {0};
 
-	if (work->rc != 0 && work->rc != -ENOENT) {
+	if (work->rc != 0)
 		err_set(&err, -work->rc, NULL, "the files cannot be removed: %s",
 			strerror(-work->rc));
-	} else if (session->n_jobs > 1) {
-		/* Another job still points at the session; it goes when that is over. */
-		job_begin(work, WORKER_STORAGE);
-		return;
-	}
 	if (work->owes)
 		session_upload_debts_soon();
 	session->deleters = NULL;
+	session->leaving = NULL;
 	job_end(work);
 	if (err.code == 0) {
 		table_remove(session);

@@ -116,20 +116,21 @@ struct session {
 	uint64_t size_bytes;
 	uint64_t left_bytes;      /* on the disk, of a file that could not be closed */
 	struct capture *unclosed; /* that file: closing it is tried again */
-	bool unmerged;            /* its lanes could not become one file: that is tried again */
-	uint64_t unclosed_ns;     /* monotonic: the last try of either */
-	bool closing_again;
+	bool unmerged;        /* its lanes could not become the file of size_bytes: tried again */
+	uint64_t unclosed_ns; /* monotonic: the last try of either */
+	bool closing_again;   /* such a try runs: a deletion waits for its end */
 	struct ledger ledger; /* once run is gone; while it runs the tap's counters are the truth */
 	bool queued;          /* converting, and the bulk worker is at something else */
 	bool expiring;
-	bool expire_failed;  /* and is not tried again */
-	bool record_bad;     /* what was there could not be believed */
-	bool record_stale;   /* changed while a merge or an expiry held a record of its own */
-	unsigned n_jobs;     /* that hold a pointer to the session; it is freed when none does */
-	bool orphan;         /* its start failed: the last job frees it */
-	unsigned n_readers;  /* of its files */
-	uint64_t aged_at_ns; /* monotonic: it was closed or loaded then; 0 = not yet */
-	uint64_t aged_ns;    /* its age then, by the wall clock of then; 0 if it was closed */
+	bool expire_failed; /* and is not tried again */
+	bool record_bad;    /* what was there could not be believed */
+	bool record_stale; /* changed while a merge, a closing or an expiry held a record of its own */
+	unsigned n_jobs; /* that hold a pointer to the session; it is freed when none does */
+	bool orphan;     /* its start failed: the last job frees it */
+	struct session_job *leaving; /* its files are gone: so is it when no other job has it */
+	unsigned n_readers;          /* of its files */
+	uint64_t aged_at_ns;         /* monotonic: it was closed or loaded then; 0 = not yet */
+	uint64_t aged_ns; /* its age then, by the wall clock of then; 0 if it was closed */
 
 	struct session_run *run;
 	struct session_waiter *stopped; /* told when state is past stopping */
@@ -213,6 +214,11 @@ void session_job_recover(struct session *session);
 void session_job_count(struct session *session);
 void session_job_record(struct session *session, session_done *done, void *arg);
 void session_job_delete(struct session *session, struct session_waiter *waiter);
+/* Closed, or closed at last: its record tells what changed meanwhile, its upload begins, who waits is told. */
+void session_job_closed(struct session *session, enum session_state state);
+/* A job holds it, and does no more: the last one may free it. */
+void session_hold(struct session *session);
+void session_release(struct session *session);
 
 /* session_upload.c: the file is closed, its upload begins or goes on; a session that is not closed is to be
  * deleted: closed waiters are told once nothing is being sent; what a loaded session still wants; free. */

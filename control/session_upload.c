@@ -90,8 +90,6 @@ static void given_up_done(struct job *job);
 static void remove_job_end(struct remove_job *work);
 static void closed(struct session *session, enum session_state closed_state);
 static const struct config_bucket *bucket_of(const struct session *session);
-static void session_hold(struct session *session);
-static void session_release(struct session *session);
 static void debts_work(struct job *job);
 static void debts_done(struct job *job);
 static void sweep_begin(void);
@@ -406,18 +404,6 @@ static const struct config_bucket *bucket_of(const struct session *session)
 {
 	return session->output == OUTPUT_S3 ? config_bucket_find(sessions.config, session->bucket)
 					    : NULL;
-}
-
-static void session_hold(struct session *session)
-{
-	session->n_jobs++;
-}
-
-static void session_release(struct session *session)
-{
-	session->n_jobs--;
-	if (session->orphan && session->n_jobs == 0)
-		session_free(session);
 }
 
 /* ---- what is owed, and what is dead ---- */

@@ -2,12 +2,15 @@
 # Copyright The Sluice authors
 """The durable mark: it moves behind a successful fdatasync and nowhere else, and a failed one is the
 last that anybody believes."""
+import concurrent.futures
 import re
 
 import pytest
 
+import fake_s3
 import frames
 import harness
+import test_upload
 
 FRAMES = [frames.numbered(1, i, 100) for i in range(1000)]
 OFTEN = {"storage": {"durable_every": "100ms"}}
@@ -194,19 +197,39 @@ def test_what_fails_once_costs_no_file(faulty, faults, source):
         faults.clear()
 
 
-def test_a_merge_that_fails_is_tried_again(faulty, faults, source, two_cpus):
-    daemon = faulty(
-        {"tap0": harness.replay(source, source)},
-        engine={"rx_cpus": ",".join(map(str, harness.CPUS[:2]))},
-    )
+def failed_merge(daemon, faults, **spec):
+    """A capture of two lanes that cannot be read back."""
     daemon.allow("cannot be merged: Input/output error")
-    id = daemon.api.create(ports=["tap0"])["id"]
+    id = daemon.api.create(ports=["tap0"], **spec)["id"]
     daemon.api.wait_offered(id, 2 * len(FRAMES))
     faults.set("merge/pread: always -> EIO")
     daemon.api.stop(id)
     capture = daemon.api.wait_closed(id)
     assert (capture["state"], capture["reason"]) == ("failed", "io_error")
     assert capture["size_bytes"] == 0 and "could not be merged" in capture["message"]
+    return capture
+
+
+def stall_merge(faults):
+    rule = "merge/pread: always -> stall"
+    faults.set(rule)
+    harness.until("a merge stands still", lambda: faults.rule(rule)[1] > 0)
+
+
+@pytest.fixture
+def two_lanes(faulty, source, two_cpus):
+    """two_lanes(**options): a daemon whose captures have two."""
+
+    def start(**options):
+        cpus = ",".join(map(str, harness.CPUS[:2]))
+        return faulty({"tap0": harness.replay(source, source)}, engine={"rx_cpus": cpus}, **options)
+
+    return start
+
+
+def test_a_merge_that_fails_is_tried_again(two_lanes, faults):
+    daemon = two_lanes()
+    id = failed_merge(daemon, faults)["id"]
     faults.clear()
     daemon.api.wait(id, "the file is there", lambda c: c["size_bytes"] > 0)
     capture, file = daemon.settled(id)
@@ -215,3 +238,50 @@ def test_a_merge_that_fails_is_tried_again(faulty, faults, source, two_cpus):
     daemon.start()
     capture, _ = daemon.settled(id)
     assert (capture["state"], capture["reason"]) == ("failed", "io_error")
+
+
+def test_what_changes_while_a_merge_is_tried_again_stays(two_lanes, faults):
+    daemon = two_lanes()
+    failed = failed_merge(daemon, faults)
+    path = f"/api/v1/captures/{failed['id']}"
+    stall_merge(faults)
+    daemon.api.ask("PATCH", path, {"notes": "while it is tried"})
+    faults.set("merge/pread: always -> EIO")
+    daemon.api.ask("PATCH", path, {"name": "after it"})
+    daemon.kill()
+    faults.write()
+    for _ in range(2):
+        daemon.start()
+        capture, file = daemon.settled(failed["id"])
+        assert (capture["notes"], capture["name"]) == ("while it is tried", "after it")
+        assert (capture["reason"], capture["ledger"]) == ("io_error", failed["ledger"])
+        assert len(file) == 2 * len(FRAMES)
+        daemon.stop()
+
+
+def test_a_deletion_waits_for_a_merge_that_is_tried_again(two_lanes, faults):
+    daemon = two_lanes()
+    id = failed_merge(daemon, faults)["id"]
+    stall_merge(faults)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        gone = pool.submit(daemon.api.delete, id)
+        with pytest.raises(concurrent.futures.TimeoutError):
+            gone.result(0.3)
+        faults.clear()
+        gone.result(20)
+    assert daemon.api.request("GET", f"/api/v1/captures/{id}").status == 404
+    assert not list((daemon.root / "captures").iterdir())
+
+
+def test_an_upload_begins_when_its_merge_works(two_lanes, faults, dir):
+    with fake_s3.FakeS3() as fake:
+        daemon = two_lanes(**{"bucket store": test_upload.bucket_section(dir, fake.client())})
+        id = failed_merge(daemon, faults, output={"type": "s3", "bucket": "store"})["id"]
+        assert not fake.objects
+        faults.clear()
+        daemon.api.wait(id, "it is uploaded", lambda c: c["upload"]["state"] == "verified")
+        capture = daemon.api.wait_closed(id)
+        local = (daemon.root / "captures" / id / "capture.pcapng").read_bytes()
+        assert (capture["state"], capture["reason"]) == ("failed", "io_error")
+        assert fake.objects[f"{id}.pcapng"].data == local and not fake.uploads
+        daemon.settled(id)
