@@ -108,8 +108,8 @@ void block_lane_release(struct block_home *home);
  */
 enum block_claim { BLOCK_FIRST, BLOCK_NEXT, BLOCK_MORE };
 
-/* Home's lcore. A lane with so many blocks has more than its share, and there is nothing to share out
- * before blocks become few. */
+/* Home's lcore. A lane with so many blocks has more than its share, or more than twice what is left for all;
+ * there is nothing to share out before blocks become few. */
 static inline bool block_share_is_over(const struct block_home *home, uint64_t n_held)
 {
 	return home->n_free <= home->n_blocks / 8 && home->n_lanes > 1 &&

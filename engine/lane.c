@@ -299,6 +299,9 @@ static struct block *room_block(struct lane *lane, unsigned n_ahead, bool holds,
 		return NULL;
 	*reason = DROP_no_block;
 	n_held = lane->taken + n_ahead - COUNTER_READ(lane->returned);
+	/* What has come back is not looked for before there is little left. */
+	if (block_share_is_over(lane->home, n_held))
+		block_collect(lane->home);
 	if (block_share_is_over(lane->home, n_held))
 		return block_take(lane->home, BLOCK_MORE);
 	return block_take(lane->home, holds ? BLOCK_NEXT : BLOCK_FIRST);
