@@ -99,7 +99,8 @@ int json_decode(const json_t *object, const struct json_shape *shape, void *out,
 
 static char *print(const json_t *json, size_t flags)
 {
-	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | flags);
+	char *text =
+		json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15) | flags);
 
 	/* jansson leaves out what found no memory, and says nothing. */
 	if (starved_take()) {
@@ -111,7 +112,7 @@ static char *print(const json_t *json, size_t flags)
 
 char *json_print(const json_t *json)
 {
-	return print(json, JSON_REAL_PRECISION(15));
+	return print(json, 0);
 }
 
 char *json_print_ascii(const json_t *json)
