@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "control/file.h"
+#include "engine/fault.h"
 
 #define PAGE        4096ULL
 #define BUFFER_SIZE (4ULL << 20)
@@ -125,6 +126,7 @@ static void *output_main(void *arg)
 	struct merge_output *out = arg;
 	int rc;
 
+	fault_work(FAULT_WORK_MERGE);
 	pthread_mutex_lock(&out->lock);
 	for (;;) {
 		while (!out->busy && !out->stop)
