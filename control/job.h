@@ -27,7 +27,7 @@ enum worker {
 	WORKER_STORAGE, /* files of running captures: create, extend, sync, close, rename, records */
 	WORKER_DEVICE,  /* rte_eth_* control, statistics, link watching */
 	WORKER_BULK,    /* closed files: merge, recovery; long jobs, one after another */
-	WORKER_REMOVE, /* how much room there is, deletion, retention: waits for no merge or sync */
+	WORKER_REMOVE, /* how much room there is, deletion, retention: waits for no running capture's sync */
 	WORKER_READ,   /* download reads: short jobs */
 	WORKER_UPLOAD, /* what talks to buckets: two threads, so that a slow one does not stop all */
 	WORKER_BUCKET, /* small requests to buckets that somebody waits for */

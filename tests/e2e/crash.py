@@ -63,7 +63,7 @@ def look(daemon, ids):
 
 
 def readers(path, file, slow):
-    """They read it, without a word; tshark, which takes a second, where it is asked for."""
+    """They read it, without a word; Wireshark's engine, which takes longest, where it is asked for."""
     assert capinfos_count(path) == len(file)
     harness.run("tcpdump", "-n", "-r", path, "-w", "/dev/null")
     if slow:

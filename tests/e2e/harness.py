@@ -5,7 +5,8 @@
 Daemon runs one sluiced with a root and a port of its own; finish() is where every test also checks
 what nobody thought of: exit code 0, no warning or error in the log that the test did not announce,
 no process and no unfinished capture left behind. settled() ends a test: wait for the capture to
-close, download it, take it apart (capcheck), balance the books, let tshark and capinfos read it.
+close, get its file, take it apart (capcheck), balance the books, let capinfos and Wireshark's engine
+read it.
 
 SLUICED and SLUICE name the programs (default build/sluiced and build/sluice); SLUICE_TEST_SLOW
 multiplies every time limit, for sanitizer builds; SLUICE_TEST_DIR is where roots are made (default
