@@ -188,7 +188,7 @@ int route_status(const struct err *err)
 
 void route_reply(struct request *request, int status, json_t *json)
 {
-	char *text = json != NULL ? json_print(json) : NULL;
+	char *text = json_print(json);
 
 	json_decref(json);
 	if (text == NULL)

@@ -473,7 +473,7 @@ static const char *summary_text(const struct watch_batch *batch, unsigned i, siz
 
 static void json_send(struct stream *stream, json_t *json)
 {
-	char *text = json != NULL ? json_print(json) : NULL;
+	char *text = json_print(json);
 
 	/* A client that takes no answers gets none: it is closed rather than left in doubt. */
 	if (text != NULL && !websocket_send_text(stream->websocket, text, strlen(text)))

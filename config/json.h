@@ -82,7 +82,8 @@ int json_decode(const json_t *object, const struct json_shape *shape, void *out,
 void json_memory(void *(*get)(size_t size));
 
 /* Compact text; the caller frees it. NULL without memory, also when a part of json found none while this
- * thread made it. */
+ * thread made it. json may be NULL for want of memory: who prints it all the same is told NULL, and what is
+ * made next is not taken for incomplete. */
 char *json_print(const json_t *json);
 /* The same with escapes for everything beyond ASCII. */
 char *json_print_ascii(const json_t *json);
