@@ -10,7 +10,7 @@ import pytest
 import fake_s3
 import frames
 import harness
-import test_upload
+import uploads
 
 FRAMES = [frames.numbered(1, i, 100) for i in range(1000)]
 OFTEN = {"storage": {"durable_every": "100ms"}}
@@ -275,11 +275,11 @@ def test_a_deletion_waits_for_a_merge_that_is_tried_again(two_lanes, faults):
 
 def test_an_upload_begins_when_its_merge_works(two_lanes, faults, dir):
     with fake_s3.FakeS3() as fake:
-        daemon = two_lanes(**{"bucket store": test_upload.bucket_section(dir, fake.client())})
-        id = failed_merge(daemon, faults, output={"type": "s3", "bucket": "store"})["id"]
+        daemon = two_lanes(**uploads.bucket(fake, dir))
+        id = failed_merge(daemon, faults, output={"type": "s3", "bucket": "caps"})["id"]
         assert not fake.objects
         faults.clear()
-        daemon.api.wait(id, "it is uploaded", lambda c: c["upload"]["state"] == "verified")
+        uploads.verified(daemon, id)
         capture = daemon.api.wait_closed(id)
         local = (daemon.root / "captures" / id / "capture.pcapng").read_bytes()
         assert (capture["state"], capture["reason"]) == ("failed", "io_error")
