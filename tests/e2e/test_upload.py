@@ -27,17 +27,9 @@ def credentials(place, key, secret, mode=0o600):
 
 
 def bucket_section(place, client, **options):
-    return {
-        "endpoint": f"http://{client.host}:{client.port}",
-        "insecure": "yes",
-        "bucket": client.bucket,
-        "region": client.region,
-        "credentials": credentials(place, client.key, client.secret),
-        "allow": "127.0.0.0/8",
-        "part_size": "5M",
-        "timeout": "5s",
-        **options,
-    }
+    keys = credentials(place, client.key, client.secret)
+    defaults = {"credentials": keys, "part_size": "5M", "timeout": "5s"}
+    return client.section(place, **{**defaults, **options})
 
 
 @pytest.fixture
